@@ -1,0 +1,63 @@
+package plan
+
+import (
+	_ "embed"
+
+	"github.com/kiln-os/kiln/internal/document"
+)
+
+// ImageKind is the document's kind.
+const ImageKind = "Image"
+
+// Image says where a node image boots: platform, format and sizes.
+type Image struct {
+	document.Header
+	// Name is how a build names the image.
+	Name string `json:"name"`
+	// Description says in one sentence where the image boots.
+	Description string `json:"description,omitempty"`
+	// Architecture of the machines: amd64.
+	Architecture string `json:"architecture"`
+	// Platform tells firstboot where to look for the identity: qemu (fw_cfg, then a partition labelled KILN) or metal (the partition).
+	Platform string `json:"platform"`
+	// Format is the file that is made: disk (a raw GPT disk).
+	Format string `json:"format"`
+	// Packages are Debian packages added for the platform: the kernel above all.
+	Packages []string `json:"packages"`
+	// KernelArguments are added to the kernel command line; the last console= is where messages go.
+	KernelArguments []string `json:"kernelArguments,omitempty"`
+	// Modules are kernel modules in the initramfs, with all that they depend on; what the machine lacks stays unloaded.
+	Modules []string `json:"modules"`
+	// Disk gives the sizes of the partitions.
+	Disk Disk `json:"disk"`
+	// Compression is how the root is packed: zstd level 1 to 22, default 3.
+	Compression int `json:"compression,omitempty"`
+}
+
+// Disk is the layout of a GPT disk. The state partition takes what is left, on first boot.
+type Disk struct {
+	// ESP is the EFI system partition: room for the boot loader and two unified kernel images.
+	ESP document.Size `json:"esp"`
+	// Root is the size of each of the two root partitions.
+	Root document.Size `json:"root"`
+	// Verity is the size of each root's hash tree; about 1/120 of the root.
+	Verity document.Size `json:"verity"`
+	// StateMinimum is the least room that a machine's disk must leave for the state partition.
+	StateMinimum document.Size `json:"stateMinimum"`
+}
+
+// ParseImage reads an Image document; file is the name for messages.
+func ParseImage(file string, text []byte) (Image, error) {
+	var image Image
+	if err := document.Decode(file, text, ImageKind, &image); err != nil {
+		return Image{}, err
+	}
+	problems := &document.Problems{File: file}
+	checkImage(problems, image)
+	return image, problems.Err()
+}
+
+// ImageText is this file's source: its comments are the descriptions in the JSON Schema.
+//
+//go:embed image.go
+var ImageText string

@@ -1,0 +1,131 @@
+// Package cluster defines the Identity document: who a node is and which cluster it becomes part of.
+package cluster
+
+import (
+	_ "embed"
+
+	"github.com/kiln-os/kiln/internal/document"
+	"github.com/kiln-os/kiln/internal/profile"
+)
+
+// IdentityKind is the document's kind.
+const IdentityKind = "Identity"
+
+// Identity tells one node who it is and which cluster to initialise or to join.
+type Identity struct {
+	document.Header
+	// Release names the release that the node's image must carry, as in v1.36.
+	Release string `json:"release"`
+	// Node says who this node is.
+	Node Node `json:"node"`
+	// Cluster says which cluster it belongs to.
+	Cluster Cluster `json:"cluster"`
+	// Bootstrap holds the secrets that the node needs once.
+	Bootstrap Bootstrap `json:"bootstrap"`
+}
+
+// Node is one machine's part of an identity.
+type Node struct {
+	// Name becomes the hostname and the Node object's name: a DNS label in lower case.
+	Name string `json:"name"`
+	// Role is control-plane or worker; the image's profile must have the same.
+	Role string `json:"role"`
+	// Initialise makes this node found the cluster. Exactly one node of a cluster has it.
+	Initialise bool `json:"initialise,omitempty"`
+	// Address is the node's IP address in the cluster's network. The API server advertises it and the kubelet uses it.
+	Address string `json:"address"`
+	// Labels are put on the Node object.
+	Labels map[string]string `json:"labels,omitempty"`
+	// Taints replace the taints of the profile and the role when given; an empty list leaves the node without any.
+	Taints *[]profile.Taint `json:"taints,omitempty"`
+	// ProviderID identifies the machine to a cloud controller, as in aws:///eu-west-1a/i-0123.
+	ProviderID string `json:"providerID,omitempty"`
+}
+
+// Cluster is what all nodes of a cluster have in common.
+type Cluster struct {
+	// Name names the cluster in kubeconfigs.
+	Name string `json:"name"`
+	// Endpoint is the load balancer's host:port, through which every node reaches the API.
+	Endpoint string `json:"endpoint"`
+	// CertificateNames are further host names and addresses that the API server's certificate is valid for.
+	CertificateNames []string `json:"certificateNames,omitempty"`
+	// PodSubnet is the pods' address range (CIDR); default 10.244.0.0/16.
+	PodSubnet string `json:"podSubnet,omitempty"`
+	// ServiceSubnet is the services' address range (CIDR); default 10.96.0.0/12.
+	ServiceSubnet string `json:"serviceSubnet,omitempty"`
+	// DNSDomain is the cluster's DNS domain; default cluster.local.
+	DNSDomain string `json:"dnsDomain,omitempty"`
+}
+
+// Bootstrap holds secrets. An identity is a secret as a whole: keep it at mode 0600.
+type Bootstrap struct {
+	// Token is a bootstrap token, [a-z0-9]{6}.[a-z0-9]{16}.
+	Token document.Secret `json:"token"`
+	// Authorities are the certificate authorities made before the first boot; without them the initialising node makes its own.
+	Authorities *Authorities `json:"authorities,omitempty"`
+}
+
+// Authorities is the set of files that the kubeadm high-availability guide copies between control planes, as PEM text.
+type Authorities struct {
+	// Cluster signs the API server's and the clients' certificates (ca.crt, ca.key).
+	Cluster KeyPair `json:"cluster"`
+	// FrontProxy signs the certificates of API aggregation (front-proxy-ca.crt, .key).
+	FrontProxy KeyPair `json:"frontProxy"`
+	// Etcd signs etcd's certificates (etcd/ca.crt, .key).
+	Etcd KeyPair `json:"etcd"`
+	// ServiceAccount is the key pair that signs service account tokens (sa.pub, sa.key).
+	ServiceAccount ServiceAccountKey `json:"serviceAccount"`
+}
+
+// KeyPair is a certificate and its private key.
+type KeyPair struct {
+	// Certificate is PEM.
+	Certificate string `json:"certificate"`
+	// Key is PEM; workers do not get one.
+	Key document.Secret `json:"key"`
+}
+
+// ServiceAccountKey is a bare key pair.
+type ServiceAccountKey struct {
+	// Public is PEM.
+	Public string `json:"public"`
+	// Key is PEM.
+	Key document.Secret `json:"key"`
+}
+
+// Defaults of the cluster's networks, kubeadm's and flannel's own.
+const (
+	DefaultPodSubnet     = "10.244.0.0/16"
+	DefaultServiceSubnet = "10.96.0.0/12"
+	DefaultDNSDomain     = "cluster.local"
+)
+
+// ParseIdentity reads an Identity document and fills in defaults; file is the name for messages.
+func ParseIdentity(file string, text []byte) (Identity, error) {
+	var id Identity
+	if err := document.Decode(file, text, IdentityKind, &id); err != nil {
+		return Identity{}, err
+	}
+	id.setDefaults()
+	problems := &document.Problems{File: file}
+	checkIdentity(problems, id)
+	return id, problems.Err()
+}
+
+func (id *Identity) setDefaults() {
+	for field, value := range map[*string]string{
+		&id.Cluster.PodSubnet:     DefaultPodSubnet,
+		&id.Cluster.ServiceSubnet: DefaultServiceSubnet,
+		&id.Cluster.DNSDomain:     DefaultDNSDomain,
+	} {
+		if *field == "" {
+			*field = value
+		}
+	}
+}
+
+// Text is this file's source: its comments are the descriptions in the JSON Schema.
+//
+//go:embed identity.go
+var Text string

@@ -1,0 +1,5 @@
+package cluster
+
+import "github.com/kiln-os/kiln/internal/document"
+
+func checkIdentity(p *document.Problems, id Identity) {}

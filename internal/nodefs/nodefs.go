@@ -1,0 +1,97 @@
+// Package nodefs names every path on a node that the builder bakes and firstboot reads, once.
+package nodefs
+
+import "path/filepath"
+
+// Paths baked into the read-only root.
+const (
+	// Dir holds everything kiln bakes into the root besides programs and units.
+	Dir = "/usr/lib/kiln"
+	// Node is the description of the image that this root was built for: see image.Node.
+	Node = Dir + "/node.json"
+	// Release and Profile are the documents the root was built from.
+	Release = Dir + "/release.json"
+	Profile = Dir + "/profile.json"
+	// Layers is the EROFS layer cache of the container images: <algorithm>/<xx>/<hex>.erofs, by diffID. It must be
+	// reached on the squashfs itself, never through an overlay.
+	Layers = Dir + "/layers"
+	// ContainerImages is an OCI archive of the container images' indexes, manifests and configs, without layer blobs.
+	ContainerImages = Dir + "/container-images.tar"
+	// Addons holds the manifests that the initialising node applies, *.yaml.
+	Addons = Dir + "/addons"
+	// ModulesLoad and Firmware follow Debian's merged /usr.
+	Modules = "/usr/lib/modules"
+	// Firstboot is the program; in the initramfs it is /init.
+	Firstboot = "/usr/bin/firstboot"
+	Kubeadm   = "/usr/bin/kubeadm"
+	Ctr       = "/usr/bin/ctr"
+	// CNIPlugins is containerd's bin_dir.
+	CNIPlugins = "/usr/lib/cni"
+	// RepartDefinitions describe the partitions that a node adds to its disk on first boot (systemd repart.d).
+	RepartDefinitions = "/usr/lib/repart.d"
+)
+
+// Paths on the state partition, which is mounted at /var.
+const (
+	State = "/var"
+	// KilnState holds what kiln keeps on a node.
+	KilnState = "/var/lib/kiln"
+	// EtcUpper and EtcWork are the overlay directories that make /etc writable.
+	EtcUpper = KilnState + "/etc/upper"
+	EtcWork  = KilnState + "/etc/work"
+	// Journal is firstboot's own: one JSON line for each step begun and ended.
+	Journal = KilnState + "/firstboot/journal"
+	// IdentityCopy is the identity that the node took on, 0600.
+	IdentityCopy = KilnState + "/firstboot/identity.json"
+	// KubeadmConfig is rendered by firstboot, 0600: it holds the bootstrap token.
+	KubeadmConfig = KilnState + "/firstboot/kubeadm.yaml"
+	// Patches is the directory of kubeadm patches.
+	Patches = KilnState + "/firstboot/patches"
+	// VolumePlugins is kubelet's volumePluginDir: outside the read-only /usr.
+	VolumePlugins = "/var/lib/kubelet/volumeplugins"
+	EtcdData      = "/var/lib/etcd"
+)
+
+// Paths that programs on the node create.
+const (
+	ContainerdSocket = "/run/containerd/containerd.sock"
+	Kubernetes       = "/etc/kubernetes"
+	PKI              = Kubernetes + "/pki"
+	AdminConfig      = Kubernetes + "/admin.conf"
+	KubeletConfig    = Kubernetes + "/kubelet.conf"
+	Manifests        = Kubernetes + "/manifests"
+	Hostname         = "/etc/hostname"
+)
+
+// Names on the disk (GPT partition labels and filesystem labels).
+const (
+	LabelESP         = "esp"
+	LabelRootA       = "root-a"
+	LabelRootAVerity = "root-a-verity"
+	LabelRootB       = "root-b"
+	LabelRootBVerity = "root-b-verity"
+	LabelState       = "kiln-state"
+	// LabelIdentity is the label of a filesystem or partition that carries an identity.
+	LabelIdentity = "KILN"
+	// IdentityFile and IgnitionFile are looked for on that filesystem, in this order.
+	IdentityFile = "identity.yaml"
+	IgnitionFile = "config.ign"
+	// IdentityInIgnition is the path of the file in an Ignition config that holds the identity.
+	IdentityInIgnition = "/etc/kiln/identity.yaml"
+)
+
+// Kernel command line parameters.
+const (
+	ParamPlatform = "kiln.platform"
+	ParamRootHash = "roothash"
+	// ParamShell asks the initramfs for a shell instead of a reboot when it fails.
+	ParamShell = "kiln.shell"
+	// ParamRootWait is how many seconds the initramfs waits for the root's partitions.
+	ParamRootWait = "kiln.rootwait"
+)
+
+// Root places the paths of a node below a directory: "/" on a node, a temporary directory in a test.
+type Root string
+
+// Path is where path lies below the root.
+func (r Root) Path(path string) string { return filepath.Join(string(r), path) }

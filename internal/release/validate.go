@@ -1,0 +1,5 @@
+package release
+
+import "github.com/kiln-os/kiln/internal/document"
+
+func checkRelease(p *document.Problems, v Release) {}
