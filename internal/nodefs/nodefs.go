@@ -12,23 +12,29 @@ const (
 	// Release and Profile are the documents the root was built from.
 	Release = Dir + "/release.json"
 	Profile = Dir + "/profile.json"
+	// Payload is where the payload's squashfs is mounted: the release's binaries, each at its own path below, and the
+	// layer cache. It lies behind the system's squashfs in the root partition, under the same root hash.
+	Payload = Dir + "/payload"
 	// Layers is the EROFS layer cache of the container images: <algorithm>/<xx>/<hex>.erofs, by diffID. It must be
 	// reached on the squashfs itself, never through an overlay.
-	Layers = Dir + "/layers"
+	Layers = Payload + "/layers"
 	// ContainerImages is an OCI archive of the container images' indexes, manifests and configs, without layer blobs.
 	ContainerImages = Dir + "/container-images.tar"
 	// Addons holds the manifests that the initialising node applies, *.yaml.
 	Addons = Dir + "/addons"
-	// ModulesLoad and Firmware follow Debian's merged /usr.
+	// Modules follows Debian's merged /usr.
 	Modules = "/usr/lib/modules"
 	// Firstboot is the program; in the initramfs it is /init.
 	Firstboot = "/usr/bin/firstboot"
 	Kubeadm   = "/usr/bin/kubeadm"
 	Ctr       = "/usr/bin/ctr"
-	// CNIPlugins is containerd's bin_dir.
+	// CNIPlugins and CNIConfig are containerd's bin_dir and conf_dir. The latter is made anew on each boot, so that a
+	// node is Ready only once its pod network is.
 	CNIPlugins = "/usr/lib/cni"
-	// RepartDefinitions describe the partitions that a node adds to its disk on first boot (systemd repart.d).
-	RepartDefinitions = "/usr/lib/repart.d"
+	CNIConfig  = "/run/cni/net.d"
+	// RepartDefinitions describe the partitions that a node adds to its disk on first boot, in the form of repart.d. They
+	// are not in /usr/lib/repart.d, where systemd-repart.service would find them and do it all again on every boot.
+	RepartDefinitions = Dir + "/repart.d"
 )
 
 // Paths on the state partition, which is mounted at /var.
@@ -88,6 +94,8 @@ const (
 	ParamShell = "kiln.shell"
 	// ParamRootWait is how many seconds the initramfs waits for the root's partitions.
 	ParamRootWait = "kiln.rootwait"
+	// ParamReboot is how many seconds a failure of the initramfs stays on the console before the machine restarts.
+	ParamReboot = "kiln.reboot"
 )
 
 // Root places the paths of a node below a directory: "/" on a node, a temporary directory in a test.
