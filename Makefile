@@ -1,0 +1,78 @@
+# kiln: two commands do everything, on a fresh Debian machine with Go.
+#
+#   make demo   bakes a node image, boots it in a virtual machine and shows the cluster that it became
+#   make test   sets up and runs every test that this machine can run
+#
+# KILN_CACHE=DIR puts the cache of build parts elsewhere than ~/.cache/kiln.
+
+# The host packages, all of them. Everything that shapes bytes comes from the image's own Debian release instead.
+HOST_PACKAGES := mmdebstrap uidmap debian-archive-keyring gcc libc6-dev
+
+GO      ?= go
+GOFLAGS := -trimpath -buildvcs=false
+export GOTOOLCHAIN ?= local
+
+RELEASE := v1.36
+BUILD   := vm-disk --profile control-plane --release $(RELEASE)
+DEMO    := out/demo
+PORT    ?= 16443
+
+.PHONY: help deps build demo demo-stop test test-unit test-tools test-vm test-full bench clean
+.DELETE_ON_ERROR:
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+deps: ## install the host packages that are missing
+	@missing=; for p in $(HOST_PACKAGES); do \
+	  dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'install ok installed' || missing="$$missing $$p"; done; \
+	if [ -n "$$missing" ]; then \
+	  echo "==> installing$$missing"; \
+	  as_root=; [ "$$(id -u)" = 0 ] || as_root=sudo; \
+	  $$as_root apt-get update -qq && $$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+	fi
+
+build: ## build bin/kiln and bin/firstboot
+	@mkdir -p bin
+	CGO_ENABLED=0 $(GO) build $(GOFLAGS) -o bin/kiln ./builder
+	CGO_ENABLED=0 $(GO) build $(GOFLAGS) -ldflags '-s -w' -o bin/firstboot ./firstboot
+
+demo: deps build ## bake an image, boot it, and show the cluster it became
+	bin/kiln build $(BUILD) -o $(DEMO)/image
+	bin/kiln identity new demo --address 10.0.2.15 --endpoint 10.0.2.15:6443 --certificate-name 127.0.0.1 \
+	  --server https://127.0.0.1:$(PORT) -o $(DEMO)/identity
+	bin/kiln vm $(DEMO)/image --identity $(DEMO)/identity/config.ign --data $(DEMO)/machine --api-port $(PORT) --detach --wait ready
+	@kubectl="$$(bin/kiln binary kubectl --release $(RELEASE))"; export KUBECONFIG=$(DEMO)/identity/admin.conf; \
+	"$$kubectl" wait --for=condition=Ready pods --all --all-namespaces --timeout=15m; \
+	printf '\n'; "$$kubectl" get nodes -o wide; printf '\n'; "$$kubectl" get pods -A; \
+	printf '\nLook inside:  KUBECONFIG=%s %s describe node demo\n' $(DEMO)/identity/admin.conf "$$kubectl"; \
+	printf 'Its console:  tail -f %s/console.log\n' $(DEMO)/machine; \
+	printf 'Stop it:      make demo-stop\n'
+
+demo-stop: ## stop the demo's virtual machine and forget it
+	-bin/kiln vm stop $(DEMO)/machine
+	rm -rf $(DEMO)/machine $(DEMO)/identity
+
+test: deps build test-unit test-tools test-vm ## run every test that this machine can run
+
+test-unit: ## documents, plans, goldens, walls: no root, no network, under a minute
+	@test -z "$$(gofmt -l .)" || { echo "gofmt would change:"; gofmt -l .; exit 1; }
+	$(GO) vet ./...
+	$(GO) vet -tags tools,machine,full,bench ./test/...
+	$(GO) test ./...
+
+test-tools: deps build ## build the image twice, verify it, break it
+	$(GO) test -count=1 -tags tools -timeout 45m -v ./test/tools
+
+test-vm: deps build ## boot the image in a virtual machine and compare the node with its release
+	$(GO) test -count=1 -tags machine -timeout 55m -v ./test/vm
+
+test-full: deps build ## everything of make test, and the boots too long for it: power cuts within kubeadm's run
+	$(GO) test -count=1 -tags tools -timeout 45m -v ./test/tools
+	$(GO) test -count=1 -tags machine,full -timeout 150m -v ./test/vm
+
+bench: deps build ## print the table of times and sizes
+	$(GO) run -tags bench ./test/bench
+
+clean: ## remove what make built here; the cache of parts stays
+	rm -rf bin out

@@ -1,0 +1,186 @@
+package bake
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/kiln-os/kiln/builder/output"
+	"github.com/kiln-os/kiln/builder/parts"
+	"github.com/kiln-os/kiln/builder/plan"
+	"github.com/kiln-os/kiln/builder/progress"
+	"github.com/kiln-os/kiln/builder/seal"
+	"github.com/kiln-os/kiln/internal/document"
+	"github.com/kiln-os/kiln/internal/nodefs"
+)
+
+// Files of the sealed and the boot part.
+const (
+	fileRoot      = "root.img"
+	fileVerity    = "root.verity"
+	fileRootHash  = "roothash"
+	fileInitramfs = "initramfs.cpio.zst"
+	fileUKI       = "kiln.efi"
+	fileESP       = "esp.img"
+)
+
+// seal joins both filesystems and hashes every block.
+func (b *build) seal(ctx context.Context) (note string, err error) {
+	key := parts.Key("sealed", "1", b.system.Name, b.payloadFS.Name)
+	b.sealed, err = b.makePart(ctx, key, "seal", "joining and hashing every block", func(_ context.Context, dir string, _ *progress.Task) error {
+		root := filepath.Join(dir, fileRoot)
+		if err := seal.Join(root, b.system.Path("system.squashfs"), b.payloadFS.Path("payload.squashfs")); err != nil {
+			return err
+		}
+		if err := b.checkFits(root, plan.ContentRoot, "disk.root"); err != nil {
+			return err
+		}
+		hash, err := seal.Verity(root, filepath.Join(dir, fileVerity), key)
+		if err != nil {
+			return err
+		}
+		if err := b.checkFits(filepath.Join(dir, fileVerity), plan.ContentVerity, "disk.verity"); err != nil {
+			return err
+		}
+		return os.WriteFile(filepath.Join(dir, fileRootHash), []byte(hash+"\n"), 0o644)
+	})
+	if err != nil {
+		return "", err
+	}
+	hash, err := os.ReadFile(b.sealed.Path(fileRootHash))
+	b.rootHash = strings.TrimSpace(string(hash))
+	return "", err
+}
+
+// checkFits says which setting to raise when a content has outgrown its partition.
+func (b *build) checkFits(path string, content plan.Content, field string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	for _, p := range b.Plan.Layout().Partitions {
+		if p.Content == content && info.Size() > p.Size {
+			return document.Problem{File: "image " + b.Plan.Image.Name, Field: field, Text: fmt.Sprintf(
+				"partition %s has %s, its content needs %s; raise %s", p.Label, document.Size(p.Size), document.Size(info.Size()), field)}
+		}
+	}
+	return nil
+}
+
+// makeBoot makes what the firmware loads.
+func (b *build) makeBoot(ctx context.Context) (note string, err error) {
+	image := b.Plan.Image
+	key := parts.Key("boot", "1", b.sealed.Name, filepath.Base(b.tools.Dir), b.kernel.Key(), b.firstbootSum, image, b.version)
+	b.boot, err = b.makePart(ctx, key, "boot", "making initramfs, unified kernel image and EFI system partition", func(ctx context.Context, dir string, _ *progress.Task) error {
+		initramfs, err := b.initramfs(ctx)
+		if err != nil {
+			return err
+		}
+		if err := link(initramfs, filepath.Join(dir, fileInitramfs)); err != nil {
+			return err
+		}
+		uki, err := b.uki(initramfs)
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(dir, fileUKI), uki, 0o644); err != nil {
+			return err
+		}
+		return b.esp(ctx, dir)
+	})
+	return "", err
+}
+
+// initramfs is a part of its own: it changes with the kernel and firstboot only.
+func (b *build) initramfs(ctx context.Context) (string, error) {
+	key := parts.Key("initramfs", "1", b.kernel.Key(), b.firstbootSum, filepath.Base(b.tools.Dir), b.Plan.Image.Modules)
+	part, err := b.Store.Make(ctx, key, func(_ context.Context, dir string) error {
+		_, err := seal.Initramfs(seal.InitramfsOptions{
+			Init: b.Firstboot, Root: b.kernel.Tree(), Kernel: b.kernel.Version, Modules: b.Plan.Image.Modules,
+			ImageFile: "image " + b.Plan.Image.Name, Busybox: b.tools.Path("usr/bin/busybox"), Out: filepath.Join(dir, fileInitramfs),
+		})
+		return err
+	})
+	return part.Path(fileInitramfs), err
+}
+
+func (b *build) uki(initramfs string) ([]byte, error) {
+	osRelease, err := os.ReadFile(b.system.Path("os-release"))
+	if err != nil {
+		return nil, err
+	}
+	return seal.UKI{
+		Stub: b.tools.Path("usr/lib/systemd/boot/efi/linuxx64.efi.stub"), Kernel: b.kernel.Image(), Initramfs: initramfs,
+		CommandLine: b.Plan.CommandLine(b.rootHash), OSRelease: bootEntry(string(osRelease), b.version), Uname: b.kernel.Version,
+	}.Build()
+}
+
+// bootEntry is the os-release text of the boot menu's entry: kiln's own name and version, so that entries sort by version.
+func bootEntry(osRelease, version string) string {
+	var lines []string
+	for _, line := range strings.Split(strings.TrimSpace(osRelease), "\n") {
+		if !strings.HasPrefix(line, "PRETTY_NAME=") && !strings.HasPrefix(line, "IMAGE_") {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(append(lines, "PRETTY_NAME=\"kiln "+version+"\"", "IMAGE_ID=kiln", "IMAGE_VERSION="+version), "\n") + "\n"
+}
+
+// loaderConf makes systemd-boot start the newest entry at once; holding a key shows the menu. Editing the command line
+// would defeat the root hash in it.
+const loaderConf = "timeout 0\neditor no\nauto-entries no\nauto-firmware yes\n"
+
+func (b *build) esp(ctx context.Context, dir string) error {
+	conf := filepath.Join(dir, "loader.conf")
+	if err := os.WriteFile(conf, []byte(loaderConf), 0o644); err != nil {
+		return err
+	}
+	esp := output.ESP{
+		Run: b.Run, Tools: b.tools, Size: int64(b.Plan.Image.Disk.ESP), Epoch: b.Plan.Release.Timestamp,
+		Serial: crc32.ChecksumIEEE([]byte(b.version)),
+		Files: map[string]string{
+			"EFI/BOOT/BOOTX64.EFI":                 b.tools.Path("usr/lib/systemd/boot/efi/systemd-bootx64.efi"),
+			"EFI/Linux/kiln-" + b.version + ".efi": filepath.Join(dir, fileUKI),
+			"loader/loader.conf":                   conf,
+		},
+	}
+	return esp.Write(ctx, filepath.Join(dir, fileESP))
+}
+
+// disk is the image's partition table with what goes into each partition.
+func (b *build) disk() (output.Disk, error) {
+	data, tree, err := output.VerityGUIDs(b.rootHash)
+	if err != nil {
+		return output.Disk{}, err
+	}
+	contents := map[plan.Content]string{
+		plan.ContentESP: b.boot.Path(fileESP), plan.ContentRoot: b.sealed.Path(fileRoot), plan.ContentVerity: b.sealed.Path(fileVerity),
+	}
+	ids := map[plan.Content]string{plan.ContentRoot: data, plan.ContentVerity: tree}
+	layout := b.Plan.Layout()
+	disk := output.Disk{ID: output.DeriveGUID("disk " + b.rootHash), Size: int64(layout.Size)}
+	for _, p := range layout.Partitions {
+		id := ids[p.Content]
+		if id == "" {
+			id = output.DeriveGUID(p.Label + " " + b.rootHash)
+		}
+		disk.Partitions = append(disk.Partitions, output.Partition{
+			Label: p.Label, Type: p.TypeGUID, ID: id, Offset: p.Offset, Size: p.Size, ReadOnly: p.ReadOnly, Content: contents[p.Content],
+		})
+	}
+	return disk, nil
+}
+
+// explain adds what to do to errors that a user can mend.
+func (b *build) explain(err error) error {
+	var tooLarge *output.TooLargeError
+	if errors.As(err, &tooLarge) {
+		field := map[string]string{nodefs.LabelESP: "disk.esp", nodefs.LabelRootA: "disk.root", nodefs.LabelRootAVerity: "disk.verity"}[tooLarge.Partition]
+		return document.Problem{File: "image " + b.Plan.Image.Name, Field: field, Text: tooLarge.Error() + "; raise " + field}
+	}
+	return err
+}

@@ -1,0 +1,231 @@
+// Package initramfs brings a node from the kernel to systemd. It runs as process 1 of the initramfs: it loads the
+// modules that the machine needs, finds the root by its hash, opens it with dm-verity, makes or opens the
+// state partition, lays the overlay over /etc and switches to systemd. What it saw and did is left in BootFile.
+//
+// Every failure says on the console which step failed, what was seen and what to do; then the machine restarts, or
+// opens a shell if the kernel command line asks for one.
+package initramfs
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kiln-os/kiln/internal/command"
+	"github.com/kiln-os/kiln/internal/nodefs"
+	"github.com/kiln-os/kiln/internal/step"
+)
+
+// Systemd is the program that the initramfs becomes.
+const Systemd = "/usr/lib/systemd/systemd"
+
+// LoadFile lists, below the modules' directory, the modules that no device asks for, one a line. The builder writes it.
+const LoadFile = "modules.load"
+
+// Options change what a boot uses; the zero value is right on a node.
+type Options struct {
+	// Commands runs the programs of the root; default command.Exec.
+	Commands command.Runner
+	// Init is the program to become; default Systemd.
+	Init string
+}
+
+// boot is one way from the kernel to the root's init.
+type boot struct {
+	commands command.Runner
+	init     string
+	sys      string
+	console  console
+	params   Params
+	devices  blockDevices
+	modules  *modules
+	coldplug *coldplug
+	root     root
+	facts    Boot
+}
+
+func newBoot(o Options) *boot {
+	b := &boot{commands: o.Commands, init: o.Init, sys: "/sys", devices: blockDevices{sys: "/sys", dev: "/dev"}}
+	b.params = Params{Reboot: defaultReboot}
+	if b.commands == nil {
+		b.commands = command.Exec{}
+	}
+	if b.init == "" {
+		b.init = Systemd
+	}
+	return b
+}
+
+// Main is the whole life of process 1 in the initramfs. It never returns: it becomes systemd, or explains why it could not and
+// restarts the machine.
+func Main() {
+	b := newBoot(Options{})
+	b.giveUp(b.guarded(context.Background()))
+}
+
+// Run boots and returns only if it could not; the error is a *StepError. For process 1 of an initramfs only.
+func Run(ctx context.Context, o Options) error { return newBoot(o).run(ctx) }
+
+// guarded turns a panic into an error, because process 1 may not die.
+func (b *boot) guarded(ctx context.Context) (err error) {
+	defer func() {
+		if value := recover(); value != nil {
+			err = fmt.Errorf("a defect of kiln: %v\n%s", value, debug.Stack())
+		}
+	}()
+	return b.run(ctx)
+}
+
+// steps is the way from the kernel to systemd.
+func (b *boot) steps() step.List {
+	return step.List{
+		{Name: "mounts", Does: "mount /proc, /sys, /dev and /run", Run: b.mounts},
+		{Name: "command-line", Does: "read the kernel command line", Run: b.commandLine},
+		{Name: "modules", Does: "load modules for the devices that are there", Run: b.loadModules},
+		{Name: "find-root", Does: "wait for the partitions of the root", Run: b.findRoot},
+		{Name: "verity", Does: "open the root with dm-verity and mount system and payload", Run: b.mountRoot},
+		{Name: "state", Does: "make or open the state partition and mount it at /var", Run: b.openState},
+		{Name: "etc", Does: "lay an overlay on the state partition over /etc", Run: b.etc},
+		{Name: "switch-root", Does: "leave the facts of this boot in " + BootFile + " and become systemd", Run: b.switchRoot},
+	}
+}
+
+// run takes the steps, with one line on the console for each.
+func (b *boot) run(ctx context.Context) error {
+	for _, s := range b.steps() {
+		at := uptime()
+		note, err := s.Run(ctx)
+		if err != nil {
+			return &StepError{Step: s.Name, Err: err}
+		}
+		took := uptime() - at
+		b.facts.Steps = append(b.facts.Steps, Timing{Name: s.Name, At: at.Seconds(), Seconds: took.Seconds()})
+		b.console.say("%-12s %6.3f s  %s", s.Name, took.Seconds(), note)
+	}
+	return errors.New("init returned")
+}
+
+func (b *boot) mounts(context.Context) (string, error) {
+	if err := mountSystem(); err != nil {
+		// Without /dev there is only what the kernel opened for us.
+		b.console = console{tty: os.Stderr}
+		return "", err
+	}
+	b.console = openConsole()
+	if err := standardStreams(); err != nil {
+		b.console.complain("%s", err)
+	}
+	return fmt.Sprintf("kernel started %.3f s ago", uptime().Seconds()), nil
+}
+
+func (b *boot) commandLine(context.Context) (string, error) {
+	text, err := os.ReadFile("/proc/cmdline")
+	if err != nil {
+		return "", fmt.Errorf("reading the kernel command line: %w", err)
+	}
+	b.params, err = ParseCmdline(string(text))
+	if !b.params.Panic {
+		// A kernel that panics, as over a corrupted root, would otherwise stand still until somebody comes.
+		_ = os.WriteFile("/proc/sys/kernel/panic", fmt.Appendf(nil, "%d\n", int(b.params.Reboot.Seconds())), 0)
+	}
+	if err != nil {
+		return "", withHint(err, "correct the kernel command line in the boot loader, or boot the image's own UKI")
+	}
+	b.facts.RootHash, b.facts.Platform = hex.EncodeToString(b.params.RootHash), b.params.Platform
+	return "root hash " + b.facts.RootHash[:16] + "…", nil
+}
+
+func (b *boot) loadModules(context.Context) (string, error) {
+	var name unix.Utsname
+	if err := unix.Uname(&name); err != nil {
+		return "", fmt.Errorf("asking for the kernel's version: %w", err)
+	}
+	dir := filepath.Join(nodefs.Modules, unix.ByteSliceToString(name.Release[:]))
+	var err error
+	if b.modules, err = openModules(dir); err != nil {
+		return "", err
+	}
+	b.coldplug = &coldplug{sys: b.sys, modules: b.modules, seen: map[string]bool{}}
+	b.coldplug.plug()
+	needed, err := os.ReadFile(filepath.Join(dir, LoadFile))
+	if err != nil {
+		return "", fmt.Errorf("reading the modules to load: %w", err)
+	}
+	for _, name := range strings.Fields(string(needed)) {
+		if err := b.modules.load(name); err != nil {
+			return "", err
+		}
+	}
+	return strings.Join(b.modules.loaded, " "), nil
+}
+
+// pollInterval is how often the machine is asked for new devices.
+const pollInterval = 50 * time.Millisecond
+
+// findRoot loads modules for devices that appear until the root's partitions are among them.
+func (b *boot) findRoot(ctx context.Context) (string, error) {
+	data, tree, err := rootUUIDs(b.params.RootHash)
+	if err != nil {
+		return "", err
+	}
+	for start, told := time.Now(), time.Now(); ; time.Sleep(pollInterval) {
+		var found bool
+		if b.root, found = findRoot(b.devices.list(), b.params.RootHash); found {
+			break
+		}
+		if time.Since(start) > b.params.RootWait {
+			return "", withHint(fmt.Errorf("no disk with the root's partitions after %s: looked on every disk for PARTUUID=%s (data) and PARTUUID=%s (hash tree)",
+				b.params.RootWait, data, tree), "check that the disk is connected, that this image was written to it whole, and that "+
+				"the Image document's modules name the driver of its controller; a slow one may need a larger kiln.rootwait")
+		}
+		if time.Since(told) > 5*time.Second {
+			told = time.Now()
+			b.console.say("find-root: waiting for PARTUUID=%s, %.0f s of %s", data, time.Since(start).Seconds(), b.params.RootWait)
+		}
+		b.coldplug.plug()
+	}
+	for _, other := range b.root.others {
+		b.console.complain("find-root: %s carries the same root; %s is used", other, b.root.disk.path)
+	}
+	b.facts.RootDevice, b.facts.RootLabel, b.facts.Modules = b.root.dataPath(), b.root.data.label, b.modules.loaded
+	return fmt.Sprintf("%s (%s) with hash tree %s", b.root.dataPath(), b.root.data.label, b.root.treePath()), nil
+}
+
+func (b *boot) mountRoot(context.Context) (string, error) {
+	device, err := openVerity(b.root.dataPath(), b.root.treePath(), b.params.RootHash)
+	if err != nil {
+		return "", err
+	}
+	m := mountPoint{source: device, target: sysroot, kind: "squashfs", flags: unix.MS_RDONLY}
+	if err := m.mount(); err != nil {
+		return "", err
+	}
+	payload, err := mountPayload(device)
+	if err != nil {
+		return "", err
+	}
+	return "verified root is " + device + ", " + payload, checkInit(b.init)
+}
+
+func (b *boot) etc(context.Context) (string, error) {
+	return "writable, kept in " + nodefs.EtcUpper, mountEtc()
+}
+
+func (b *boot) switchRoot(context.Context) (string, error) {
+	if err := b.facts.write(BootFile); err != nil {
+		return "", fmt.Errorf("writing %s: %w", BootFile, err)
+	}
+	if err := checkInit(b.init); err != nil {
+		return "", err
+	}
+	b.console.say("switching to %s, %.3f s after the kernel started", b.init, uptime().Seconds())
+	return "", switchRoot(b.init)
+}
