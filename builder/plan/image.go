@@ -22,8 +22,11 @@ type Image struct {
 	Platform string `json:"platform"`
 	// Format is the file that is made: disk (a raw GPT disk).
 	Format string `json:"format"`
-	// Packages are Debian packages added for the platform: the kernel above all.
-	Packages []string `json:"packages"`
+	// Kernel is the Debian package of the kernel, as in linux-image-cloud-amd64. It is unpacked, not installed: its
+	// scripts would make an initramfs that nobody boots.
+	Kernel string `json:"kernel"`
+	// Packages are Debian packages added for the platform.
+	Packages []string `json:"packages,omitempty"`
 	// KernelArguments are added to the kernel command line; the last console= is where messages go.
 	KernelArguments []string `json:"kernelArguments,omitempty"`
 	// Modules are kernel modules in the initramfs, with all that they depend on; what the machine lacks stays unloaded.
@@ -44,6 +47,17 @@ type Disk struct {
 	Verity document.Size `json:"verity"`
 	// StateMinimum is the least room that a machine's disk must leave for the state partition.
 	StateMinimum document.Size `json:"stateMinimum"`
+}
+
+// defaultLevel packs a root at 170 MB/s a core; higher levels cost a build more than they save a boot.
+const defaultLevel = 3
+
+// Level is the zstd level that the root is packed with.
+func (i Image) Level() int {
+	if i.Compression == 0 {
+		return defaultLevel
+	}
+	return i.Compression
 }
 
 // ParseImage reads an Image document; file is the name for messages.

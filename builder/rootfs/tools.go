@@ -84,3 +84,10 @@ func (t Tools) Command(name string, args ...string) command.Command {
 func (t Tools) Path(elem ...string) string {
 	return filepath.Join(append([]string{t.Dir}, elem...)...)
 }
+
+// PackageTar returns the path of a tar with the files of packages and of all they depend on: a container image's layer
+// is made from it.
+func (d Debian) PackageTar(ctx context.Context, packages []string) (string, error) {
+	part, err := d.Extracted(ctx, "image-packages", packages)
+	return part.Path("root.tar"), err
+}

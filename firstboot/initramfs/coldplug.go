@@ -16,8 +16,9 @@ type coldplug struct {
 	seen map[string]bool
 }
 
-// plug loads the modules for devices that have come since the last call. A module that is refused is noted by
-// modules and no reason to stop: another may drive the device.
+// plug begins to load the modules for devices that have come since the last call, and does not wait: a disk controller may look
+// for disks for seconds while the root is on another. Only what the processor asks for is loaded at once: checksums
+// are chosen when they are first used. A module that is refused is no reason to stop: another may drive the device.
 func (c *coldplug) plug() {
 	for _, modalias := range readModaliases(c.sys) {
 		if c.seen[modalias] {
@@ -25,16 +26,20 @@ func (c *coldplug) plug() {
 		}
 		c.seen[modalias] = true
 		for _, name := range modulesFor(c.modules.aliases, modalias) {
-			_ = c.modules.load(name)
+			if strings.HasPrefix(modalias, "cpu:") {
+				_ = c.modules.load(name)
+			} else {
+				go func() { _ = c.modules.load(name) }()
+			}
 		}
 	}
 }
 
-// readModaliases lists the modaliases of the devices on all buses, and of the processor, whose features choose the
-// fastest checksums. Buses are listed instead of all of /sys/devices: every device with a modalias is on one.
+// readModaliases lists the modaliases of the processor and of the devices on all buses. The processor's comes first; its
+// features choose the fastest checksums. Buses are listed instead of all of /sys/devices: every device with a modalias is on one.
 func readModaliases(sys string) []string {
-	files, _ := filepath.Glob(filepath.Join(sys, "bus/*/devices/*/modalias"))
-	files = append(files, filepath.Join(sys, "devices/system/cpu/modalias"))
+	devices, _ := filepath.Glob(filepath.Join(sys, "bus/*/devices/*/modalias"))
+	files := append([]string{filepath.Join(sys, "devices/system/cpu/modalias")}, devices...)
 	var modaliases []string
 	for _, file := range files {
 		// A device may go while it is looked at.

@@ -66,8 +66,11 @@ func report(err error, cmdline string, seen []string) string {
 	return out.String()
 }
 
-// seen describes the machine's disks and modules.
+// seen describes the machine's disks and modules; before any module was loaded there is nothing to say about them.
 func (b *boot) seen() []string {
+	if b.modules == nil {
+		return nil
+	}
 	lines := []string{"Disks seen:"}
 	for _, d := range b.devices.list() {
 		for _, line := range d.describe() {
@@ -80,11 +83,8 @@ func (b *boot) seen() []string {
 	if idle := driverless(b.sys); len(idle) > 0 {
 		lines = append(lines, "Storage controllers without a driver: "+strings.Join(idle, ", "))
 	}
-	if b.modules != nil {
-		lines = append(lines, "Modules loaded: "+strings.Join(b.modules.loaded, " "))
-		lines = append(lines, b.modules.refused()...)
-	}
-	return lines
+	lines = append(lines, "Modules loaded: "+strings.Join(b.modules.names(), " "))
+	return append(lines, b.modules.refused()...)
 }
 
 // giveUp explains the failure, then opens a shell if the command line asks for one, and restarts the machine. It never returns:

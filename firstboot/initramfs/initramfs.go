@@ -154,21 +154,22 @@ func (b *boot) loadModules(context.Context) (string, error) {
 		return "", err
 	}
 	b.coldplug = &coldplug{sys: b.sys, modules: b.modules, seen: map[string]bool{}}
-	b.coldplug.plug()
 	needed, err := os.ReadFile(filepath.Join(dir, LoadFile))
 	if err != nil {
 		return "", fmt.Errorf("reading the modules to load: %w", err)
 	}
+	// Filesystems before drivers: loading any module waits for drivers that look for their disks in the background.
 	for _, name := range strings.Fields(string(needed)) {
 		if err := b.modules.load(name); err != nil {
 			return "", err
 		}
 	}
-	return strings.Join(b.modules.loaded, " "), nil
+	b.coldplug.plug()
+	return strings.Join(b.modules.names(), " "), nil
 }
 
 // pollInterval is how often the machine is asked for new devices.
-const pollInterval = 50 * time.Millisecond
+const pollInterval = 20 * time.Millisecond
 
 // findRoot loads modules for devices that appear until the root's partitions are among them.
 func (b *boot) findRoot(ctx context.Context) (string, error) {
@@ -176,6 +177,7 @@ func (b *boot) findRoot(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	before := len(b.modules.names())
 	for start, told := time.Now(), time.Now(); ; time.Sleep(pollInterval) {
 		var found bool
 		if b.root, found = findRoot(b.devices.list(), b.params.RootHash); found {
@@ -195,8 +197,9 @@ func (b *boot) findRoot(ctx context.Context) (string, error) {
 	for _, other := range b.root.others {
 		b.console.complain("find-root: %s carries the same root; %s is used", other, b.root.disk.path)
 	}
-	b.facts.RootDevice, b.facts.RootLabel, b.facts.Modules = b.root.dataPath(), b.root.data.label, b.modules.loaded
-	return fmt.Sprintf("%s (%s) with hash tree %s", b.root.dataPath(), b.root.data.label, b.root.treePath()), nil
+	b.facts.RootDevice, b.facts.RootLabel = b.root.dataPath(), b.root.data.label
+	return fmt.Sprintf("%s (%s) with hash tree %s; drivers %s", b.root.dataPath(), b.root.data.label, b.root.treePath(),
+		strings.Join(b.modules.names()[before:], " ")), nil
 }
 
 func (b *boot) mountRoot(context.Context) (string, error) {
@@ -204,15 +207,11 @@ func (b *boot) mountRoot(context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	m := mountPoint{source: device, target: sysroot, kind: "squashfs", flags: unix.MS_RDONLY}
-	if err := m.mount(); err != nil {
-		return "", err
-	}
-	payload, err := mountPayload(device)
+	parts, err := mountParts(device)
 	if err != nil {
 		return "", err
 	}
-	return "verified root is " + device + ", " + payload, checkInit(b.init)
+	return "verified root is " + device + ", " + parts, checkInit(b.init)
 }
 
 func (b *boot) etc(context.Context) (string, error) {
@@ -220,6 +219,7 @@ func (b *boot) etc(context.Context) (string, error) {
 }
 
 func (b *boot) switchRoot(context.Context) (string, error) {
+	b.facts.Modules = b.modules.names()
 	if err := b.facts.write(BootFile); err != nil {
 		return "", fmt.Errorf("writing %s: %w", BootFile, err)
 	}

@@ -15,7 +15,8 @@ import (
 )
 
 const (
-	// payloadName is the device-mapper name of the payload.
+	// systemName and payloadName are the device-mapper names of the two filesystems of the root.
+	systemName  = "system"
 	payloadName = "payload"
 	// payloadAlign is the boundary on which the payload's squashfs begins, in bytes: the builder puts it there.
 	payloadAlign = 1 << 20
@@ -55,9 +56,9 @@ func readSuperblock(device io.ReaderAt, offset int64) (superblock, error) {
 	return s, nil
 }
 
-// mountPayload mounts the second squashfs of the verified root, through a linear mapping of the verity device, so that
-// the same root hash covers it.
-func mountPayload(device string) (string, error) {
+// mountParts mounts the system at sysroot and, if there is one, the payload below it. Each lies on a linear mapping of
+// the verity device, so that the same root hash covers both: a device that is mounted itself cannot be mapped as well.
+func mountParts(device string) (string, error) {
 	file, err := os.Open(device)
 	if err != nil {
 		return "", err
@@ -65,20 +66,32 @@ func mountPayload(device string) (string, error) {
 	size, sizeErr := file.Seek(0, io.SeekEnd)
 	offset, err := findPayload(file, size)
 	if err := errors.Join(sizeErr, err, file.Close()); err != nil {
-		return "", withHint(err, "the root holds no payload; build the image again")
+		return "", withHint(err, "the disk holds a root that this kernel image was not made for; write the image to the disk again")
 	}
+	end := offset
 	if offset == 0 {
-		return "no payload", nil
+		end = size
 	}
-	length := uint64(size-offset) / sectorSize
-	mapped, err := activate(payloadName, dm.Target{Length: length, Type: "linear", Params: fmt.Sprintf("%s %d", device, offset/sectorSize)})
-	if err != nil {
+	if err := os.MkdirAll(sysroot, 0o755); err != nil {
 		return "", err
 	}
-	m := mountPoint{source: mapped, target: filepath.Join(sysroot, nodefs.Payload), kind: "squashfs", flags: unix.MS_RDONLY}
-	// The mount point is part of the read-only root; making it would fail.
-	if err := unix.Mount(m.source, m.target, m.kind, m.flags, ""); err != nil {
-		return "", fmt.Errorf("mounting the payload at %s: %w", m.target, err)
+	if err := mountRange(systemName, device, 0, end, sysroot); err != nil || offset == 0 {
+		return "no payload", err
 	}
-	return "payload at MiB " + fmt.Sprint(offset/payloadAlign), nil
+	return fmt.Sprintf("payload from MiB %d on", offset/payloadAlign), mountRange(payloadName, device, offset, size, filepath.Join(sysroot, nodefs.Payload))
+}
+
+// mountRange mounts the squashfs between two bytes of a device. The mount point has to be there: the payload's is part of
+// the read-only system.
+func mountRange(name, device string, begin, end int64, target string) error {
+	mapped, err := activate(name, dm.Target{
+		Length: uint64(end-begin) / sectorSize, Type: "linear", Params: fmt.Sprintf("%s %d", device, begin/sectorSize),
+	})
+	if err != nil {
+		return err
+	}
+	if err := unix.Mount(mapped, target, "squashfs", unix.MS_RDONLY, ""); err != nil {
+		return fmt.Errorf("mounting the %s from %s at %s: %w", name, mapped, target, err)
+	}
+	return nil
 }

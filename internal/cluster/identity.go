@@ -71,11 +71,11 @@ type Authorities struct {
 	// Cluster signs the API server's and the clients' certificates (ca.crt, ca.key).
 	Cluster KeyPair `json:"cluster"`
 	// FrontProxy signs the certificates of API aggregation (front-proxy-ca.crt, .key).
-	FrontProxy KeyPair `json:"frontProxy"`
+	FrontProxy KeyPair `json:"frontProxy,omitzero"`
 	// Etcd signs etcd's certificates (etcd/ca.crt, .key).
-	Etcd KeyPair `json:"etcd"`
+	Etcd KeyPair `json:"etcd,omitzero"`
 	// ServiceAccount is the key pair that signs service account tokens (sa.pub, sa.key).
-	ServiceAccount ServiceAccountKey `json:"serviceAccount"`
+	ServiceAccount ServiceAccountKey `json:"serviceAccount,omitzero"`
 }
 
 // KeyPair is a certificate and its private key.
@@ -83,7 +83,7 @@ type KeyPair struct {
 	// Certificate is PEM.
 	Certificate string `json:"certificate"`
 	// Key is PEM; workers do not get one.
-	Key document.Secret `json:"key"`
+	Key document.Secret `json:"key,omitzero"`
 }
 
 // ServiceAccountKey is a bare key pair.
@@ -91,7 +91,7 @@ type ServiceAccountKey struct {
 	// Public is PEM.
 	Public string `json:"public"`
 	// Key is PEM.
-	Key document.Secret `json:"key"`
+	Key document.Secret `json:"key,omitzero"`
 }
 
 // Defaults of the cluster's networks, kubeadm's and flannel's own.

@@ -7,8 +7,7 @@ import (
 	"reflect"
 	"sort"
 	"strings"
-
-	"sigs.k8s.io/yaml"
+	"time"
 )
 
 // Decode fills into (a pointer to a struct with json tags) from the YAML or JSON text of the document called file.
@@ -19,9 +18,8 @@ func Decode(file string, text []byte, kind string, into any) error {
 		problems.Add("", "the document is empty; want a %s document of %s", kind, APIVersion)
 		return problems.Err()
 	}
-	tree := map[string]any{}
-	if err := unmarshalTree(text, &tree); err != nil {
-		problems.Add("", "%s", err)
+	tree, ok := readTree(problems, text)
+	if !ok {
 		return problems.Err()
 	}
 	checkHeader(problems, tree, kind)
@@ -29,34 +27,14 @@ func Decode(file string, text []byte, kind string, into any) error {
 	if err := problems.Err(); err != nil {
 		return err
 	}
-	// The tree was checked against the type; what is left are values that a type's own decoder refuses.
 	raw, err := json.Marshal(tree)
 	if err != nil {
 		return Problem{File: file, Text: err.Error()}
 	}
+	// The tree was checked against the type, so this fails only for a number that its Go type cannot hold.
 	if err := json.Unmarshal(raw, into); err != nil {
 		return Problem{File: file, Text: strings.TrimPrefix(err.Error(), "json: ")}
 	}
-	return nil
-}
-
-// unmarshalTree reads YAML into generic values and refuses a mapping that names a field twice.
-func unmarshalTree(text []byte, tree *map[string]any) error {
-	raw, err := yaml.YAMLToJSONStrict(text)
-	if err != nil {
-		return fmt.Errorf("not valid YAML: %s", strings.TrimPrefix(strings.TrimPrefix(err.Error(), "yaml: "), "unmarshal errors:\n  "))
-	}
-	decoder := json.NewDecoder(bytes.NewReader(raw))
-	decoder.UseNumber()
-	var value any
-	if err := decoder.Decode(&value); err != nil {
-		return fmt.Errorf("not valid YAML: %w", err)
-	}
-	mapping, ok := value.(map[string]any)
-	if !ok {
-		return fmt.Errorf("want a mapping of fields, have %s", describe(value))
-	}
-	*tree = mapping
 	return nil
 }
 
@@ -96,7 +74,7 @@ func checkValue(problems *Problems, path string, value any, t reflect.Type) {
 	case reflect.Slice:
 		items, ok := value.([]any)
 		if !ok {
-			problems.Add(path, "want a list, have %s", describe(value))
+			problems.Add(path, "want a list, have %s", describe(value, t))
 			return
 		}
 		for i, item := range items {
@@ -105,7 +83,7 @@ func checkValue(problems *Problems, path string, value any, t reflect.Type) {
 	case reflect.Map:
 		entries, ok := value.(map[string]any)
 		if !ok {
-			problems.Add(path, "want a mapping, have %s", describe(value))
+			problems.Add(path, "want a mapping, have %s", describe(value, t))
 			return
 		}
 		for _, key := range sortedKeys(entries) {
@@ -123,6 +101,9 @@ func checkCustom(problems *Problems, path string, value any, t reflect.Type) {
 	if err == nil {
 		err = json.Unmarshal(raw, reflect.New(t).Interface())
 	}
+	if err != nil && t == reflect.TypeFor[time.Time]() {
+		err = fmt.Errorf("%s is not a time; want RFC 3339, as in 2026-01-31T00:00:00Z", raw)
+	}
 	if err != nil {
 		problems.Add(path, "%s", strings.TrimPrefix(err.Error(), "json: "))
 	}
@@ -131,7 +112,7 @@ func checkCustom(problems *Problems, path string, value any, t reflect.Type) {
 func checkStruct(problems *Problems, path string, value any, t reflect.Type) {
 	entries, ok := value.(map[string]any)
 	if !ok {
-		problems.Add(path, "want a mapping of fields, have %s", describe(value))
+		problems.Add(path, "want a mapping of fields, have %s", describe(value, t))
 		return
 	}
 	fields := fieldsOf(t)
@@ -165,7 +146,7 @@ func checkScalar(problems *Problems, path string, value any, t reflect.Type) {
 		}
 	}
 	if !ok {
-		problems.Add(path, "want %s, have %s", want, describe(value))
+		problems.Add(path, "want %s, have %s", want, describe(value, t))
 	}
 }
 
@@ -188,7 +169,9 @@ func fieldsOf(t reflect.Type) map[string]reflect.Type {
 	return fields
 }
 
-func describe(value any) string {
+// describe names a value that is not a t. It does not repeat a text where a secret was wanted, or something that
+// holds one: a secret in the wrong place is still a secret.
+func describe(value any, t reflect.Type) string {
 	switch v := value.(type) {
 	case nil:
 		return "nothing"
@@ -197,10 +180,33 @@ func describe(value any) string {
 	case []any:
 		return "a list"
 	case string:
+		if holdsSecret(t) {
+			return "a text"
+		}
 		return fmt.Sprintf("the text %q", v)
 	default:
+		if holdsSecret(t) {
+			return "a number or true or false"
+		}
 		return fmt.Sprintf("%v", v)
 	}
+}
+
+// holdsSecret reports whether a t is a Secret or has one anywhere inside.
+func holdsSecret(t reflect.Type) bool {
+	switch {
+	case t == reflect.TypeFor[Secret]():
+		return true
+	case t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice || t.Kind() == reflect.Map:
+		return holdsSecret(t.Elem())
+	case t.Kind() == reflect.Struct && !reflect.PointerTo(t).Implements(custom):
+		for _, field := range fieldsOf(t) {
+			if holdsSecret(field) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func join(path, key string) string {

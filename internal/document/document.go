@@ -6,6 +6,7 @@
 package document
 
 import (
+	_ "embed"
 	"errors"
 	"fmt"
 	"sort"
@@ -70,3 +71,8 @@ func IsInvalid(err error) bool {
 	var p Problem
 	return errors.As(err, &p)
 }
+
+// Text is this file's source: its comments are the descriptions in the JSON Schema.
+//
+//go:embed document.go
+var Text string

@@ -15,7 +15,11 @@ const (
 	KiB Size = 1 << 10
 	MiB Size = 1 << 20
 	GiB Size = 1 << 30
+	TiB Size = 1 << 40
 )
+
+// MaxSize is the largest size of a document: no disk is larger, and a sum of several cannot overflow.
+const MaxSize = 1024 * TiB
 
 var sizePattern = regexp.MustCompile(`^([0-9]+)(KiB|MiB|GiB|TiB)$`)
 
@@ -25,17 +29,19 @@ func ParseSize(text string) (Size, error) {
 	if match == nil {
 		return 0, fmt.Errorf("%q is not a size; want a whole number and KiB, MiB, GiB or TiB, as in 512MiB", text)
 	}
-	n, err := strconv.ParseInt(match[1], 10, 32)
-	if err != nil {
-		return 0, fmt.Errorf("%q is too large; use a larger unit", text)
+	unit := map[string]Size{"KiB": KiB, "MiB": MiB, "GiB": GiB, "TiB": TiB}[match[2]]
+	n, err := strconv.ParseInt(match[1], 10, 64)
+	if err != nil || Size(n) > MaxSize/unit {
+		return 0, fmt.Errorf("%q is too large; want at most %s", text, MaxSize)
 	}
-	unit := map[string]Size{"KiB": KiB, "MiB": MiB, "GiB": GiB, "TiB": GiB << 10}[match[2]]
 	return Size(n) * unit, nil
 }
 
 // String renders the size in its largest whole unit, or in MiB with one decimal.
 func (s Size) String() string {
 	switch {
+	case s != 0 && s%TiB == 0:
+		return fmt.Sprintf("%dTiB", s/TiB)
 	case s != 0 && s%GiB == 0:
 		return fmt.Sprintf("%dGiB", s/GiB)
 	case s%MiB == 0:

@@ -26,6 +26,8 @@ type Release struct {
 	Timestamp time.Time `json:"timestamp"`
 	// Suite is the Debian suite that the operating system's packages come from.
 	Suite string `json:"suite"`
+	// Packages are the Debian packages of every node, without the kernel, which the image adds.
+	Packages []string `json:"packages"`
 	// Sources are the pinned modules that the binaries are built from.
 	Sources []Source `json:"sources"`
 	// Node lists the binaries that lie in the node's own root.

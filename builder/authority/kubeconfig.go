@@ -1,0 +1,80 @@
+package authority
+
+import (
+	"fmt"
+
+	"sigs.k8s.io/yaml"
+)
+
+// Kubeconfig says how a person reaches a cluster.
+type Kubeconfig struct {
+	// Cluster is the cluster's name.
+	Cluster string
+	// Server is the API's URL, as in https://10.0.0.10:6443.
+	Server string
+	// User is the name that the API sees, in Groups.
+	User   string
+	Groups []string
+}
+
+// Render makes a client certificate and returns the kubeconfig with it. The result is a secret: keep it at mode 0600.
+func (k Kubeconfig) Render(s Set) ([]byte, error) {
+	client, err := s.Client(k.User, k.Groups)
+	if err != nil {
+		return nil, err
+	}
+	name := k.User + "@" + k.Cluster
+	config := kubeconfig{
+		APIVersion: "v1", Kind: "Config", CurrentContext: name,
+		Clusters: []namedCluster{{Name: k.Cluster, Cluster: clusterEntry{Server: k.Server, Authority: []byte(s.Certificate())}}},
+		Contexts: []namedContext{{Name: name, Context: contextEntry{Cluster: k.Cluster, User: k.User}}},
+		Users: []namedUser{{Name: k.User, User: userEntry{
+			Certificate: []byte(client.Certificate), Key: []byte(client.Key.Reveal()),
+		}}},
+	}
+	text, err := yaml.Marshal(config)
+	if err != nil {
+		return nil, fmt.Errorf("rendering the kubeconfig: %w", err)
+	}
+	return text, nil
+}
+
+// The part of client-go's Config (tools/clientcmd/api/v1) that is needed here. Bytes become base64.
+type kubeconfig struct {
+	APIVersion     string         `json:"apiVersion"`
+	Kind           string         `json:"kind"`
+	Clusters       []namedCluster `json:"clusters"`
+	Contexts       []namedContext `json:"contexts"`
+	CurrentContext string         `json:"current-context"`
+	Users          []namedUser    `json:"users"`
+}
+
+type namedCluster struct {
+	Name    string       `json:"name"`
+	Cluster clusterEntry `json:"cluster"`
+}
+
+type clusterEntry struct {
+	Server    string `json:"server"`
+	Authority []byte `json:"certificate-authority-data"`
+}
+
+type namedContext struct {
+	Name    string       `json:"name"`
+	Context contextEntry `json:"context"`
+}
+
+type contextEntry struct {
+	Cluster string `json:"cluster"`
+	User    string `json:"user"`
+}
+
+type namedUser struct {
+	Name string    `json:"name"`
+	User userEntry `json:"user"`
+}
+
+type userEntry struct {
+	Certificate []byte `json:"client-certificate-data"`
+	Key         []byte `json:"client-key-data"`
+}

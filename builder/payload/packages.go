@@ -1,0 +1,170 @@
+package payload
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"sort"
+	"strings"
+	"time"
+
+	"github.com/kiln-os/kiln/builder/parts"
+)
+
+// layerRecipe is part of a package layer's key: raise it when what is kept or added changes.
+const layerRecipe = 1
+
+const (
+	layerFile  = "layer.tar"
+	digestFile = "layer.sha256"
+)
+
+// packageLayer is the layer of packages with all that they depend on. Images that name the same packages share it.
+func (s Source) packageLayer(ctx context.Context, packages []string, at time.Time) (*tarLayer, error) {
+	extracted, err := s.PackageTar(ctx, packages)
+	if err != nil {
+		return nil, fmt.Errorf("extracting %s: %w", strings.Join(packages, ", "), err)
+	}
+	input, err := parts.SHA256File(extracted)
+	if err != nil {
+		return nil, err
+	}
+	part, err := s.Store.Make(ctx, parts.Key("layer-packages", layerRecipe, input, at), func(_ context.Context, dir string) error {
+		return writePackageLayer(extracted, parts.Part{Dir: dir}, at)
+	})
+	if err != nil {
+		return nil, err
+	}
+	want, err := os.ReadFile(part.Path(digestFile))
+	if err != nil {
+		return nil, damaged(part, digestFile, err.Error())
+	}
+	return &tarLayer{
+		open: func() (io.ReadCloser, error) { return os.Open(part.Path(layerFile)) },
+		check: func(got string) error {
+			if got != strings.TrimSpace(string(want)) {
+				return damaged(part, layerFile, fmt.Sprintf("SHA-256 is %s, and %s was built", got, strings.TrimSpace(string(want))))
+			}
+			return nil
+		},
+	}, nil
+}
+
+func writePackageLayer(extracted string, part parts.Part, at time.Time) error {
+	input, err := os.Open(extracted)
+	if err != nil {
+		return err
+	}
+	defer input.Close()
+	entries, err := normalise(input, at)
+	if err != nil {
+		return fmt.Errorf("reading %s: %w", extracted, err)
+	}
+	output, err := os.Create(part.Path(layerFile))
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(writeEntries(output, entries), output.Close()); err != nil {
+		return err
+	}
+	sum, err := parts.SHA256File(part.Path(layerFile))
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(part.Path(digestFile), []byte(sum+"\n"), 0o644)
+}
+
+// normalise reads the tar of an extracted Debian tree and gives the entries of a layer: without what no program reads
+// and what differs from one extraction to the next, sorted, hard links after the files they name.
+func normalise(r io.Reader, at time.Time) ([]entry, error) {
+	members := map[string]entry{}
+	archive := tar.NewReader(r)
+	for {
+		header, err := archive.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+		member, ok, err := normaliseEntry(archive, header, at)
+		if err != nil {
+			return nil, fmt.Errorf("reading %s: %w", header.Name, err)
+		}
+		if ok {
+			members[member.header.Name] = member
+		}
+	}
+	addAlternatives(members, at)
+	entries := make([]entry, 0, len(members))
+	for _, member := range members {
+		entries = append(entries, member)
+	}
+	sort.Slice(entries, func(i, j int) bool {
+		a, b := entries[i].header, entries[j].header
+		if (a.Typeflag == tar.TypeLink) != (b.Typeflag == tar.TypeLink) {
+			return b.Typeflag == tar.TypeLink
+		}
+		return a.Name < b.Name
+	})
+	return entries, nil
+}
+
+// capability is the one extended attribute that is kept: what a program may do without being root.
+const capability = "SCHILY.xattr.security.capability"
+
+// normaliseEntry gives the layer's entry for a member of the extracted tree; ok is false when it is left out.
+func normaliseEntry(r io.Reader, header *tar.Header, at time.Time) (member entry, ok bool, err error) {
+	name := strings.TrimPrefix(path.Clean("/"+header.Name), "/")
+	if name == "" || dropped(name) {
+		return entry{}, false, nil
+	}
+	kept := tar.Header{Typeflag: header.Typeflag, Name: name, Mode: header.Mode & 0o7777, Uid: header.Uid, Gid: header.Gid, ModTime: at}
+	if value, found := header.PAXRecords[capability]; found {
+		kept.PAXRecords = map[string]string{capability: value}
+	}
+	var data []byte
+	switch header.Typeflag {
+	case tar.TypeDir:
+		kept.Name += "/"
+	case tar.TypeReg:
+		kept.Size = header.Size
+		data, err = io.ReadAll(r)
+	case tar.TypeSymlink:
+		kept.Linkname = header.Linkname
+	case tar.TypeLink:
+		kept.Linkname = strings.TrimPrefix(path.Clean("/"+header.Linkname), "/")
+	default:
+		// Device nodes and pipes: a container gets its own /dev.
+		return entry{}, false, nil
+	}
+	return entry{header: kept, data: data}, true, err
+}
+
+// dropped tells what of an extracted tree has no place in a container image.
+func dropped(name string) bool {
+	for _, tree := range []string{"usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info", "usr/share/lintian", "usr/share/bug",
+		"var/cache", "var/log", "var/lib/apt", "etc/apt"} {
+		if name == tree || strings.HasPrefix(name, tree+"/") {
+			return true
+		}
+	}
+	return false
+}
+
+// addAlternatives makes the links that the iptables package makes when it is installed: an extracted package has none.
+func addAlternatives(members map[string]entry, at time.Time) {
+	for _, program := range []string{"iptables", "ip6tables"} {
+		for _, suffix := range []string{"", "-save", "-restore"} {
+			link, target := "usr/sbin/"+program+suffix, program+"-nft"+suffix
+			_, present := members[link]
+			if _, found := members["usr/sbin/"+target]; found && !present {
+				members[link] = entry{header: tar.Header{Typeflag: tar.TypeSymlink, Name: link, Linkname: target, Mode: 0o777, ModTime: at}}
+			}
+		}
+	}
+}

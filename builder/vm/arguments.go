@@ -1,0 +1,92 @@
+package vm
+
+import (
+	"encoding/base64"
+	"fmt"
+	"path/filepath"
+	"sort"
+	"strconv"
+	"strings"
+)
+
+// Guest is the address that QEMU's user network gives the machine; the host is at 10.0.2.2.
+const Guest = "10.0.2.15"
+
+// Arguments are QEMU's arguments for a machine whose options are complete.
+func Arguments(o Options) []string {
+	args := []string{
+		"-no-user-config", "-nodefaults", "-display", "none", "-name", "kiln",
+		"-L", o.Tree.Path("usr/share/qemu"), "-L", o.Tree.Path("usr/share/seabios"),
+		"-machine", "q35", "-m", strconv.Itoa(o.MemoryMiB), "-smp", strconv.Itoa(o.CPUs),
+		"-rtc", "base=utc",
+		"-object", "rng-random,id=rng0,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=rng0",
+		// A console nobody reads must neither block the machine nor lose a line: the log file gets everything.
+		"-chardev", "socket,id=console,path=" + socketConsole + ",server=on,wait=off,logfile=" + escape(filepath.Join(o.Dir, fileConsole)) + ",logappend=off",
+		"-serial", "chardev:console",
+		"-chardev", "socket,id=qmp,path=" + socketQMP + ",server=on,wait=off", "-mon", "chardev=qmp,mode=control",
+	}
+	args = append(args, o.Accel.arguments()...)
+	args = append(args, bootArguments(o)...)
+	args = append(args, networkArguments(o)...)
+	for i, disk := range o.ExtraDisks {
+		id := fmt.Sprintf("extra%d", i)
+		args = append(args, "-drive", "if=none,id="+id+",format=raw,readonly=on,file="+escape(disk), "-device", "virtio-blk-pci,drive="+id+",serial="+id)
+	}
+	if o.Ignition != "" {
+		args = append(args, "-fw_cfg", "name=opt/com.coreos/config,file="+escape(o.Ignition))
+	}
+	args = append(args, smbiosArguments(o)...)
+	if o.NoReboot {
+		args = append(args, "-no-reboot")
+	}
+	return args
+}
+
+// bootArguments boot the disk by UEFI, or the kernel directly.
+func bootArguments(o Options) []string {
+	if o.Kernel != "" {
+		args := []string{"-kernel", o.Kernel, "-append", o.Append}
+		if o.Initrd != "" {
+			args = append(args, "-initrd", o.Initrd)
+		}
+		return args
+	}
+	return []string{
+		"-drive", "if=pflash,unit=0,format=raw,readonly=on,file=" + escape(o.Tree.Path("usr/share/OVMF/OVMF_CODE_4M.fd")),
+		"-drive", "if=pflash,unit=1,format=raw,file=" + escape(filepath.Join(o.Dir, fileVars)),
+		// The host's crash safety does not matter; a machine that is killed keeps what it flushed, for the host's page cache has it.
+		"-drive", "if=none,id=disk,format=qcow2,cache=unsafe,discard=unmap,file=" + escape(filepath.Join(o.Dir, fileDisk)),
+		"-device", "virtio-blk-pci,drive=disk,serial=kiln,bootindex=1",
+	}
+}
+
+// networkArguments give the machine a network that leads nowhere: no route out, only the forwarded port leads in.
+func networkArguments(o Options) []string {
+	user := "user,id=net0,restrict=on,ipv6=off"
+	if o.APIPort != 0 {
+		user += fmt.Sprintf(",hostfwd=tcp:127.0.0.1:%d-%s:6443", o.APIPort, Guest)
+	}
+	// Without a boot ROM the firmware does not try the network.
+	return []string{"-netdev", user, "-device", "virtio-net-pci,netdev=net0,romfile="}
+}
+
+// smbiosArguments pass texts as SMBIOS OEM strings: systemd-stub reads its own from them, and systemd its credentials.
+func smbiosArguments(o Options) []string {
+	var args []string
+	add := func(text string) { args = append(args, "-smbios", "type=11,value="+escape(text)) }
+	if o.KernelArguments != "" {
+		add("io.systemd.stub.kernel-cmdline-extra=" + o.KernelArguments)
+	}
+	names := make([]string, 0, len(o.Credentials))
+	for name := range o.Credentials {
+		names = append(names, name)
+	}
+	sort.Strings(names)
+	for _, name := range names {
+		add("io.systemd.credential.binary:" + name + "=" + base64.StdEncoding.EncodeToString([]byte(o.Credentials[name])))
+	}
+	return args
+}
+
+// escape protects a value in QEMU's option lists, where commas separate.
+func escape(value string) string { return strings.ReplaceAll(value, ",", ",,") }

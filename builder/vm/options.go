@@ -1,0 +1,115 @@
+package vm
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// Options describe a machine.
+type Options struct {
+	Tree Tree
+	Host Host
+	// Dir is the machine's own directory: overlay disk, firmware variables, logs, sockets. A second start with the same
+	// directory boots the same machine again.
+	Dir string
+	// Disk is the image to boot, through UEFI; it is not changed. Raw, unless its name ends in .qcow2.
+	Disk string
+	// DiskSize is how large the machine's disk is in bytes, if larger than the image.
+	DiskSize int64
+	// Kernel, Initrd and Append boot a kernel directly, without firmware or disk.
+	Kernel, Initrd, Append string
+	// MemoryMiB defaults to 4096, CPUs to 2.
+	MemoryMiB int
+	CPUs      int
+	// Accel is TCG or KVM; default TCG. See ChooseAccel.
+	Accel Accel
+	// Ignition is a file handed to the machine by fw_cfg as opt/com.coreos/config.
+	Ignition string
+	// ExtraDisks are further disks, read-only, in raw format.
+	ExtraDisks []string
+	// KernelArguments are appended to the kernel command line by systemd-stub, through SMBIOS; Secure Boot must be off.
+	KernelArguments string
+	// Credentials are systemd credentials by name; systemd.extra-unit.NAME and systemd.unit-dropin.NAME become units.
+	// They are visible in QEMU's arguments or in the machine's directory: no secrets.
+	Credentials map[string]string
+	// APIPort is the port of 127.0.0.1 that is forwarded to the machine's API server; 0 forwards nothing.
+	APIPort int
+	// NoReboot ends QEMU when the machine wants to reboot.
+	NoReboot bool
+	// Detach lets the machine outlive this process.
+	Detach bool
+	// Console, when set, also receives what the machine writes to its console.
+	Console io.Writer
+}
+
+// Defaults of a machine.
+const (
+	DefaultMemoryMiB = 4096
+	DefaultCPUs      = 2
+	DefaultDiskSize  = 12 << 30
+)
+
+// complete fills in defaults, makes paths absolute (QEMU runs in Dir), and says everything that is wrong.
+func (o Options) complete() (Options, error) {
+	if o.MemoryMiB == 0 {
+		o.MemoryMiB = DefaultMemoryMiB
+	}
+	if o.CPUs == 0 {
+		o.CPUs = DefaultCPUs
+	}
+	if o.Accel == "" {
+		o.Accel = TCG
+	}
+	var problems []error
+	for what, path := range map[string]*string{"disk image": &o.Disk, "kernel": &o.Kernel, "initrd": &o.Initrd, "Ignition config": &o.Ignition} {
+		if *path == "" {
+			continue
+		}
+		absolute, err := existing(*path)
+		if err != nil {
+			problems = append(problems, fmt.Errorf("%s: %w", what, err))
+		}
+		*path = absolute
+	}
+	for i, path := range o.ExtraDisks {
+		absolute, err := existing(path)
+		if err != nil {
+			problems = append(problems, fmt.Errorf("extra disk: %w", err))
+		}
+		o.ExtraDisks[i] = absolute
+	}
+	if (o.Disk == "") == (o.Kernel == "") {
+		problems = append(problems, errors.New("machine: want either a disk image or a kernel to boot"))
+	}
+	absolute, err := filepath.Abs(o.Dir)
+	if o.Dir == "" || err != nil {
+		problems = append(problems, errors.New("machine: want a directory"))
+	}
+	o.Dir = absolute
+	return o, errors.Join(problems...)
+}
+
+func existing(path string) (string, error) {
+	if _, err := os.Stat(path); err != nil {
+		return path, err
+	}
+	return filepath.Abs(path)
+}
+
+// State is what a machine's directory says about the machine.
+type State struct {
+	// PID is QEMU's process number.
+	PID int `json:"pid"`
+	// Started is when QEMU was started.
+	Started time.Time `json:"started"`
+	// APIPort is the port of 127.0.0.1 that leads to the machine's API server, or 0.
+	APIPort int `json:"apiPort"`
+	// Disk, Size and Modified identify the image below the overlay: an overlay fits no other image.
+	Disk     string    `json:"disk"`
+	Size     int64     `json:"size"`
+	Modified time.Time `json:"modified"`
+}

@@ -1,0 +1,115 @@
+package bootstrap
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/kiln-os/kiln/internal/command"
+	"github.com/kiln-os/kiln/internal/nodefs"
+)
+
+// kubeconfigs are those that kubeadm writes to nodefs.Kubernetes.
+func kubeconfigs() []string {
+	return []string{"admin.conf", "super-admin.conf", "kubelet.conf", "bootstrap-kubelet.conf", "controller-manager.conf", "scheduler.conf"}
+}
+
+// authorityPairs are the files below nodefs.PKI that outlive a clean-up, two and two.
+func authorityPairs() [][2]string {
+	return [][2]string{{"ca.crt", "ca.key"}, {"front-proxy-ca.crt", "front-proxy-ca.key"}, {"etcd/ca.crt", "etcd/ca.key"}, {"sa.pub", "sa.key"}}
+}
+
+// clean removes what a run without etcd data has left, so that kubeadm begins anew: static pods, kubeconfigs and leaf
+// certificates (which may name an address that has changed), but no authority that is whole.
+func (p plan) clean(ctx context.Context) error {
+	leftovers, err := p.m.leftovers()
+	if err != nil {
+		return fmt.Errorf("looking for leftovers of an earlier run: %w", err)
+	}
+	if len(leftovers) == 0 {
+		return nil
+	}
+	p.m.Report.say(event{step: "kubeadm-init", message: fmt.Sprintf("removing %d files of an earlier run that came to nothing", len(leftovers))})
+	// A kubelet that runs holds a port that kubeadm wants to find free, and would start the pods again.
+	if _, err := p.m.Runner.Run(ctx, command.Command{Name: "systemctl", Args: []string{"stop", "kubelet.service"}}); err != nil {
+		return fmt.Errorf("stopping kubelet: %w", err)
+	}
+	for _, path := range leftovers {
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("removing leftovers of an earlier run: %w", err)
+		}
+	}
+	r, err := p.m.runtime()
+	if err != nil {
+		return err
+	}
+	defer r.close()
+	return r.removePods(ctx)
+}
+
+// leftovers lists the files that clean removes.
+func (m *Machine) leftovers() ([]string, error) {
+	var paths []string
+	manifests, err := filepath.Glob(m.Root.Path(nodefs.Manifests + "/*.yaml"))
+	if err != nil {
+		return nil, err
+	}
+	paths = append(paths, manifests...)
+	for _, name := range kubeconfigs() {
+		if path := m.Root.Path(nodefs.Kubernetes + "/" + name); exists(path) {
+			paths = append(paths, path)
+		}
+	}
+	keep := map[string]bool{}
+	for _, pair := range authorityPairs() {
+		first, second := m.Root.Path(filepath.Join(nodefs.PKI, pair[0])), m.Root.Path(filepath.Join(nodefs.PKI, pair[1]))
+		// Half a pair is worse than none: kubeadm would take it for an external authority.
+		keep[first] = filled(first) && filled(second)
+		keep[second] = keep[first]
+	}
+	err = filepath.WalkDir(m.Root.Path(nodefs.PKI), func(path string, entry fs.DirEntry, err error) error {
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return nil
+		case err != nil:
+			return err
+		case !entry.IsDir() && !keep[path]:
+			paths = append(paths, path)
+		}
+		return nil
+	})
+	return paths, err
+}
+
+// removeTorn removes the files that a power cut has left empty, where kubeadm makes them again. An empty authority
+// cannot be made again: the certificates of the etcd data hang on it.
+func (m *Machine) removeTorn() error {
+	for _, pair := range authorityPairs() {
+		for _, name := range pair {
+			if path := m.Root.Path(filepath.Join(nodefs.PKI, name)); exists(path) && !filled(path) {
+				return Permanent{fmt.Errorf("%s is empty, and there is etcd data that hangs on it; copy the file from a backup, or wipe the state partition to found the cluster anew",
+					filepath.Join(nodefs.PKI, name))}
+			}
+		}
+	}
+	return filepath.WalkDir(m.Root.Path(nodefs.Kubernetes), func(path string, entry fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("looking for torn files: %w", err)
+		}
+		if entry.Type().IsRegular() && !filled(path) {
+			return os.Remove(path)
+		}
+		return nil
+	})
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}

@@ -1,0 +1,64 @@
+package source
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/kiln-os/kiln/internal/command"
+)
+
+const (
+	// firmwareConfigDir is where the kernel module qemu_fw_cfg shows QEMU's -fw_cfg entries.
+	firmwareConfigDir = "/sys/firmware/qemu_fw_cfg"
+	// firmwareConfigKey is the entry that Ignition reads on QEMU, too.
+	firmwareConfigKey = "opt/com.coreos/config"
+)
+
+// firmwareConfig reads an Ignition config that QEMU was given with -fw_cfg name=opt/com.coreos/config,file=….
+func (m Machine) firmwareConfig() Source {
+	name := "QEMU fw_cfg " + firmwareConfigKey
+	return Source{Name: name, Find: func(ctx context.Context) ([]byte, error) {
+		if err := m.loadFirmwareConfig(ctx); err != nil {
+			return nil, err
+		}
+		raw, err := readLimited(m.Root.Path(firmwareConfigDir + "/by_name/" + firmwareConfigKey + "/raw"))
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return nil, nothing("QEMU was started without it (-fw_cfg name=%s,file=CONFIG)", firmwareConfigKey)
+		case err != nil:
+			return nil, err
+		}
+		return Identity(name, raw)
+	}}
+}
+
+// loadFirmwareConfig loads the module when systemd has not: it costs a process, which the usual boot saves.
+func (m Machine) loadFirmwareConfig(ctx context.Context) error {
+	dir := m.Root.Path(firmwareConfigDir)
+	if _, err := os.Stat(dir); err == nil {
+		return nil
+	}
+	_, err := m.Runner.Run(ctx, command.Command{Name: "modprobe", Args: []string{"qemu_fw_cfg"}})
+	if _, statErr := os.Stat(dir); statErr == nil {
+		return nil
+	}
+	if err != nil {
+		return nothing("the machine does not show QEMU's fw_cfg: %s", err)
+	}
+	return nothing("the machine does not show QEMU's fw_cfg")
+}
+
+// readLimited reads a file of at most maxBytes.
+func readLimited(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if info.Size() > maxBytes {
+		return nil, fmt.Errorf("%s has %d bytes; an identity has at most %d", path, info.Size(), maxBytes)
+	}
+	return os.ReadFile(path)
+}

@@ -1,0 +1,61 @@
+package source
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	ignition "github.com/coreos/ignition/v2/config/v3_5"
+	"github.com/coreos/ignition/v2/config/v3_5/types"
+
+	"github.com/kiln-os/kiln/internal/document"
+	"github.com/kiln-os/kiln/internal/nodefs"
+)
+
+// Identity takes the identity document out of an Ignition config of spec 3.0 to 3.5: the contents of the file
+// nodefs.IdentityInIgnition. file names the config in messages; every error is a document.Problem, and none quotes
+// contents, which are secret.
+func Identity(file string, raw []byte) ([]byte, error) {
+	config, err := parseIgnition(file, raw)
+	if err != nil {
+		return nil, err
+	}
+	index, others := survey(config)
+	if len(others) > 0 {
+		return nil, document.Problem{File: file, Text: "asks for more than an identity, and nothing else is applied by this version: " +
+			strings.Join(others, ", ") + "; leave only the file " + nodefs.IdentityInIgnition}
+	}
+	if index < 0 {
+		return nil, document.Problem{File: file, Field: "storage.files",
+			Text: "has no file " + nodefs.IdentityInIgnition + "; put the identity there as a data: URL"}
+	}
+	text, err := contents(config.Storage.Files[index].Contents)
+	if err != nil {
+		return nil, document.Problem{File: file, Field: fmt.Sprintf("storage.files[%d].contents", index), Text: err.Error()}
+	}
+	return text, nil
+}
+
+// parseIgnition takes warnings for errors: what Ignition warns of (a key that nobody reads) is a mistake here.
+func parseIgnition(file string, raw []byte) (types.Config, error) {
+	var header struct {
+		Ignition struct {
+			Version string `json:"version"`
+		} `json:"ignition"`
+	}
+	// Errors are Ignition's to report.
+	_ = json.Unmarshal(raw, &header)
+	if strings.HasPrefix(header.Ignition.Version, "2.") || strings.HasPrefix(header.Ignition.Version, "1.") {
+		return types.Config{}, document.Problem{File: file, Field: "ignition.version",
+			Text: fmt.Sprintf("is %s; want 3.0.0 to 3.5.0: convert the config, for example with ign-converter", header.Ignition.Version)}
+	}
+	config, report, err := ignition.ParseCompatibleVersion(raw)
+	problems := &document.Problems{File: file}
+	for _, entry := range report.Entries {
+		problems.Add(strings.TrimPrefix(entry.Context.String(), "$."), "%s%s; mend the Ignition config (spec 3.5)", entry.Message, place(entry.Marker.StartP))
+	}
+	if len(report.Entries) == 0 && err != nil {
+		problems.Add("", "is not an Ignition config of spec 3.0 to 3.5: %s", err)
+	}
+	return config, problems.Err()
+}

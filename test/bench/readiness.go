@@ -1,0 +1,204 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kiln-os/kiln/internal/command"
+)
+
+// readiness compares two ways from "containerd starts" to "every container image is listed and its root is mounted":
+// kiln's (manifests alone, layers in the read-only cache) and an import of the same container images.
+type readiness struct {
+	// containerd and ctr are the release's binaries.
+	containerd, ctr string
+	// layers is the EROFS cache, on the squashfs that a node has.
+	layers string
+	// names are the container images.
+	names []string
+	// work is an empty directory on a real filesystem.
+	work string
+	run  command.Exec
+}
+
+// way is one of the two.
+type way struct {
+	name        string
+	archive     string
+	snapshotter string
+}
+
+// taken is what one run took.
+type taken struct {
+	wall, cpu time.Duration
+	bytes     int64
+}
+
+// containerdToml is a containerd of its own: nothing is shared with one that may run on this machine.
+const containerdToml = `version = 3
+root = %[1]q
+state = %[2]q
+disabled_plugins = ["io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime", "io.containerd.grpc.v1.cri", "io.containerd.nri.v1.nri"]
+[grpc]
+  address = %[3]q
+[plugins.'io.containerd.snapshotter.v1.erofs']
+  layer_content_caches = [%[4]q]
+  dmverity_mode = "off"
+[plugins.'io.containerd.service.v1.diff-service']
+  default = ["erofs", "walking"]
+[plugins.'io.containerd.transfer.v1.local']
+  [[plugins.'io.containerd.transfer.v1.local'.unpack_config]]
+    platform = "linux/amd64"
+    snapshotter = "erofs"
+    differ = "erofs"
+  [[plugins.'io.containerd.transfer.v1.local'.unpack_config]]
+    platform = "linux/amd64"
+    snapshotter = "overlayfs"
+    differ = "walking"
+`
+
+// once measures one run of a way, in an empty containerd.
+func (r readiness) once(ctx context.Context, w way) (result taken, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
+	defer cancel()
+	dir, err := os.MkdirTemp(r.work, w.snapshotter+"-")
+	if err != nil {
+		return result, err
+	}
+	defer func() { err = errors.Join(err, clear(dir)) }()
+	socket, config := filepath.Join(dir, "sock"), filepath.Join(dir, "config.toml")
+	text := fmt.Sprintf(containerdToml, filepath.Join(dir, "root"), filepath.Join(dir, "state"), socket, r.layers)
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		return result, err
+	}
+	unix.Sync()
+	start := time.Now()
+	log, err := os.Create(filepath.Join(dir, "log"))
+	if err != nil {
+		return result, err
+	}
+	defer log.Close()
+	daemon, err := r.run.Start(ctx, command.Command{Name: r.containerd, Args: []string{"--config", config}, Stdout: log, Stderr: log}, false)
+	if err != nil {
+		return result, err
+	}
+	defer daemon.Kill()
+	cpu, err := r.becomeReady(ctx, dir, socket, w)
+	if err != nil {
+		text, _ := os.ReadFile(log.Name())
+		return result, fmt.Errorf("%w\n%s", err, tail(string(text)))
+	}
+	unix.Sync()
+	result.wall = time.Since(start)
+	result.cpu = cpu + processCPU(daemon.PID)
+	result.bytes, err = diskUsage(filepath.Join(dir, "root"))
+	return result, errors.Join(err, r.unmount(context.WithoutCancel(ctx), dir, socket))
+}
+
+// becomeReady imports, lists, and mounts the root of every container image; it returns what the clients computed.
+func (r readiness) becomeReady(ctx context.Context, dir, socket string, w way) (time.Duration, error) {
+	for {
+		if _, err := os.Stat(socket); err == nil {
+			break
+		}
+		if ctx.Err() != nil {
+			return 0, fmt.Errorf("waiting for containerd's socket: %w", ctx.Err())
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	var cpu time.Duration
+	ctr := func(args ...string) (string, error) {
+		var out strings.Builder
+		usage, err := r.run.Run(ctx, command.Command{
+			Name: r.ctr, Args: append([]string{"--address", socket, "--namespace", "k8s.io"}, args...), Stdout: &out,
+		})
+		cpu += usage.CPU
+		return out.String(), err
+	}
+	if _, err := ctr("images", "import", "--platform", "linux/amd64", "--snapshotter", w.snapshotter, w.archive); err != nil {
+		return cpu, err
+	}
+	listed, err := ctr("images", "ls", "-q")
+	if err != nil {
+		return cpu, err
+	}
+	for i, name := range r.names {
+		if !strings.Contains(listed, name+"\n") {
+			return cpu, fmt.Errorf("container image %s is not listed after the import", name)
+		}
+		target := filepath.Join(dir, "mnt", strconv.Itoa(i))
+		if err := os.MkdirAll(target, 0o755); err != nil {
+			return cpu, err
+		}
+		if _, err := ctr("images", "mount", "--snapshotter", w.snapshotter, "--platform", "linux/amd64", name, target); err != nil {
+			return cpu, fmt.Errorf("mounting the root of %s: %w", name, err)
+		}
+	}
+	return cpu, nil
+}
+
+func (r readiness) unmount(_ context.Context, dir, _ string) error {
+	var errs []error
+	for i := range r.names {
+		errs = append(errs, unix.Unmount(filepath.Join(dir, "mnt", strconv.Itoa(i)), unix.MNT_DETACH))
+	}
+	return errors.Join(errs...)
+}
+
+// clear removes a containerd's directory, with whatever its snapshots have mounted below.
+func clear(dir string) error {
+	mounts, err := os.ReadFile("/proc/self/mounts")
+	if err != nil {
+		return err
+	}
+	for _, line := range strings.Split(string(mounts), "\n") {
+		if fields := strings.Fields(line); len(fields) > 1 && strings.HasPrefix(fields[1], dir+"/") {
+			_ = unix.Unmount(fields[1], unix.MNT_DETACH)
+		}
+	}
+	return os.RemoveAll(dir)
+}
+
+// processCPU is what a process has computed, from its stat file (fields 14 and 15, in ticks of 10 ms).
+func processCPU(pid int) time.Duration {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0
+	}
+	_, rest, _ := strings.Cut(string(text), ") ")
+	fields := strings.Fields(rest)
+	var ticks int
+	for _, field := range fields[11:15] {
+		n, _ := strconv.Atoi(field)
+		ticks += n
+	}
+	return time.Duration(ticks) * 10 * time.Millisecond
+}
+
+// diskUsage is what the files below dir take on the disk.
+func diskUsage(dir string) (sum int64, err error) {
+	return sum, filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || !entry.Type().IsRegular() {
+			return err
+		}
+		var stat unix.Stat_t
+		if err := unix.Lstat(path, &stat); err != nil {
+			return err
+		}
+		sum += stat.Blocks * 512
+		return nil
+	})
+}
+
+func tail(text string) string {
+	return text[max(0, len(text)-2000):]
+}
