@@ -65,7 +65,11 @@ The kiln program needs the firstboot program beside it: it becomes the image's
 				return err
 			}
 			if asJSON {
-				return printJSON(cmd.OutOrStdout(), manifest)
+				return printJSON(cmd.OutOrStdout(), struct {
+					bake.Manifest
+					Unchanged bool          `json:"unchanged"`
+					Timings   []bake.Timing `json:"timings"`
+				}{manifest, manifest.Unchanged, manifest.Timings})
 			}
 			return printBuilt(cmd, out, manifest)
 		},
@@ -74,7 +78,7 @@ The kiln program needs the firstboot program beside it: it becomes the image's
 	cmd.Flags().StringVarP(&out, "output", "o", "", "directory for the results")
 	cmd.Flags().StringVar(&firstboot, "firstboot", "", "the firstboot program (default: beside kiln)")
 	cmd.Flags().StringVar(&mirror, "mirror", "", "Debian mirror, or a line of sources.list (default: mmdebstrap's)")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print the manifest")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the manifest, and what each step took")
 	return cmd
 }
 

@@ -53,7 +53,7 @@ func newRoot(env environment) *cobra.Command {
 	)
 	root.AddCommand(
 		newList(env), newShow(env), newSchema(),
-		newBuild(env), newBinary(env), newCache(env),
+		newBuild(env), newVM(env), newBinary(env), newCache(env),
 		newIdentity(env),
 		newVersion(),
 	)

@@ -220,7 +220,12 @@ func runVM(cmd *cobra.Command, env environment, dir string, f vmFlags) error {
 		task.Fail()
 		return fmt.Errorf("%w\n%s", err, keepLog(f, o.Dir))
 	}
-	if node != "" {
+	switch {
+	case f.wait == "none":
+		task.Done("")
+	case node == "":
+		task.Done("the node has booted before; its pods come back by themselves")
+	default:
 		task.Done("node " + node + " is Ready after " + vm.Clock(took))
 	}
 	if err := f.describe(cmd.OutOrStdout(), dir, machine); err != nil || f.detach {

@@ -23,6 +23,11 @@ type failure struct{ error }
 
 func (f failure) Unwrap() error { return f.error }
 
+// said is a failure that people have already been told.
+type said struct{ error }
+
+func (s said) Unwrap() error { return s.error }
+
 // newRoot makes the commands anew, so that tests run them in process.
 func newRoot() *cobra.Command {
 	root := &cobra.Command{
@@ -44,8 +49,10 @@ func exitCode(err error, out io.Writer) int {
 	if err == nil {
 		return exitDone
 	}
-	fmt.Fprintln(out, "firstboot:", err)
 	_, failed := errors.AsType[failure](err)
+	if _, told := errors.AsType[said](err); !told {
+		fmt.Fprintln(out, "firstboot:", err)
+	}
 	switch {
 	case !failed:
 		fmt.Fprintln(out, "see firstboot --help")

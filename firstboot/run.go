@@ -23,7 +23,10 @@ next run goes on. Done once, it does nothing.`,
 			if dry {
 				return work(report.Redact(machine.DryRun(cmd.Context(), cmd.OutOrStdout())))
 			}
-			return work(report.Redact(machine.Run(cmd.Context())))
+			if err := machine.Run(cmd.Context()); err != nil {
+				return work(said{err})
+			}
+			return nil
 		},
 	}
 	cmd.Flags().BoolVar(&dry, "dry-run", false, "print the steps and kubeadm's configuration, and change nothing")

@@ -146,7 +146,7 @@ func (b *build) unpackKernel(ctx context.Context) (note string, err error) {
 
 func (b *build) preloadImages(ctx context.Context) (note string, err error) {
 	builder := preload.Builder{Store: b.Store, Run: b.Run, Tools: b.tools, Progress: b.Progress, Epoch: b.Plan.Release.Timestamp}
-	inputs := []any{b.payloadSums(), b.payload.Images, b.Plan.Release.Suite, b.Debian.Mirror}
+	inputs := []any{b.payload.Recipe, b.payloadSums(), b.payload.Images, b.Plan.Release.Suite, b.Debian.Mirror}
 	b.preload, err = builder.Build(ctx, inputs, func() ([]preload.Image, error) {
 		var images []preload.Image
 		for _, image := range b.payload.Images {

@@ -111,11 +111,10 @@ func (b *build) writeDisk(context.Context) (note string, err error) {
 	task := b.Progress.Start("disk", "writing "+filepath.Join(b.Out, FileDisk))
 	work := filepath.Join(b.Out, "."+FileDisk+".part")
 	defer os.Remove(work)
-	if err := errors.Join(remove(work), disk.Write(work)); err != nil {
-		task.Fail()
+	if err := remove(work); err != nil {
 		return "", err
 	}
-	sum, err := parts.SHA256File(work)
+	sum, err := disk.Write(work)
 	if err != nil {
 		task.Fail()
 		return "", err
@@ -126,7 +125,7 @@ func (b *build) writeDisk(context.Context) (note string, err error) {
 		return "", err
 	}
 	task.Done("")
-	b.describe(key, sum)
+	b.describe(key)
 	return "", b.addFile(FileDisk, sum)
 }
 
@@ -157,7 +156,7 @@ func (b *build) room(esp int64) error {
 	return nil
 }
 
-func (b *build) describe(key, _ string) {
+func (b *build) describe(key string) {
 	timings := b.manifest.Timings
 	b.manifest = Manifest{
 		Image: b.Plan.Image.Name, Profile: b.Plan.Profile.Name, Release: b.Plan.Release.Name, Version: b.version, RootHash: b.rootHash,

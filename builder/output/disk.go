@@ -50,24 +50,44 @@ type Disk struct {
 // attributeReadOnly is GPT attribute bit 60 (Discoverable Partitions Specification).
 const attributeReadOnly = 1 << 60
 
-// Write makes the disk image out, sparse where the contents are. It refuses partitions that overlap, lie outside the
-// disk or are smaller than their content: go-diskfs checks none of that.
-func (d Disk) Write(out string) error {
+// Write makes the disk image out, sparse where the contents are, and returns its SHA-256 in hex. It refuses partitions
+// that overlap, lie outside the disk or are smaller than their content: go-diskfs checks none of that.
+func (d Disk) Write(out string) (string, error) {
 	if err := d.check(); err != nil {
-		return err
+		return "", err
 	}
+	if err := d.writeTable(out); err != nil {
+		return "", fmt.Errorf("writing the partition table: %w", err)
+	}
+	// The digest takes as long as the copying, and needs only the table and what is copied.
+	type digested struct {
+		sum string
+		err error
+	}
+	sum := make(chan digested, 1)
+	go func() {
+		text, err := d.digest(out)
+		sum <- digested{text, err}
+	}()
+	err := d.copyContents(out)
+	digest := <-sum
+	return digest.sum, errors.Join(err, digest.err)
+}
+
+func (d Disk) writeTable(out string) error {
 	storage, err := file.CreateFromPath(out, d.Size)
 	if err != nil {
-		return fmt.Errorf("creating the disk image: %w", err)
+		return err
 	}
 	defer storage.Close()
 	writable, err := storage.Writable()
 	if err != nil {
 		return err
 	}
-	if err := d.table().Write(writable, d.Size); err != nil {
-		return fmt.Errorf("writing the partition table: %w", err)
-	}
+	return d.table().Write(writable, d.Size)
+}
+
+func (d Disk) copyContents(out string) error {
 	target, err := os.OpenFile(out, os.O_WRONLY, 0)
 	if err != nil {
 		return err

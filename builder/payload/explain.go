@@ -16,8 +16,8 @@ var errMissingSum = errors.New("missing go.sum entry")
 // pins, a network that is down for one, stays what it is: it may be tried again.
 func (b builder) explain(err error) error {
 	text := err.Error()
-	if exit, ok := errors.AsType[*command.ExitError](err); ok {
-		text = exit.Tail + "\n" + text
+	if exit, ok := errors.AsType[*command.ExitError](err); ok && exit.Tail != "" {
+		text = exit.Tail
 	}
 	switch {
 	case strings.Contains(text, "checksum mismatch"), strings.Contains(text, "SECURITY ERROR"):

@@ -29,9 +29,13 @@ func debian() []tar.Header {
 		{Name: "./etc/apt/", Typeflag: tar.TypeDir, Mode: 0o755},
 		{Name: "./etc/apt/sources.list", Typeflag: tar.TypeReg, Mode: 0o644},
 		{Name: "./etc/apt.conf", Typeflag: tar.TypeReg, Mode: 0o644},
-		{Name: "./lib64", Typeflag: tar.TypeSymlink, Linkname: "usr/lib64", Mode: 0o777},
+		{Name: "./etc/hostname", Typeflag: tar.TypeReg, Mode: 0o644},
+		{Name: "./etc/resolv.conf", Typeflag: tar.TypeReg, Mode: 0o644},
+		{Name: "./sbin", Typeflag: tar.TypeSymlink, Linkname: "/usr/sbin", Mode: 0o777},
 		{Name: "./tmp/", Typeflag: tar.TypeDir, Mode: 0o1777},
 		{Name: "./usr/", Typeflag: tar.TypeDir, Mode: 0o755},
+		{Name: "./usr/lib64/", Typeflag: tar.TypeDir, Mode: 0o755},
+		{Name: "./usr/lib64/ld.so", Typeflag: tar.TypeReg, Mode: 0o755},
 		{Name: "./usr/sbin/", Typeflag: tar.TypeDir, Mode: 0o755},
 		{Name: "./usr/sbin/nft", Typeflag: tar.TypeReg, Mode: 0o755},
 		{Name: "./usr/sbin/aaa", Typeflag: tar.TypeLink, Linkname: "./usr/sbin/nft", Mode: 0o755},
@@ -107,8 +111,11 @@ const wantPackages = `
 5 0755 0:0 etc/
 0 0644 0:0 etc/apt.conf
 2 0777 0:0 lib64 -> usr/lib64
+2 0777 0:0 sbin -> /usr/sbin
 5 1777 0:0 tmp/
 5 0755 0:0 usr/
+5 0755 0:0 usr/lib64/
+0 0755 0:0 usr/lib64/ld.so
 5 0755 0:0 usr/sbin/
 2 0777 0:0 usr/sbin/iptables -> iptables-nft
 2 0777 0:0 usr/sbin/iptables-nft -> xtables-nft-multi

@@ -15,8 +15,9 @@ import (
 	"github.com/kiln-os/kiln/builder/parts"
 )
 
-// layerRecipe is part of a package layer's key: raise it when what is kept or added changes.
-const layerRecipe = 1
+// layerRecipe is part of a package layer's key and of Payload.Recipe: raise it when the code in this file, layer.go or
+// image.go begins to make other bytes of the same input.
+const layerRecipe = 2
 
 const (
 	layerFile  = "layer.tar"
@@ -99,7 +100,7 @@ func normalise(r io.Reader, at time.Time) ([]entry, error) {
 			members[member.header.Name] = member
 		}
 	}
-	addAlternatives(members, at)
+	addLinks(members, at)
 	entries := make([]entry, 0, len(members))
 	for _, member := range members {
 		entries = append(entries, member)
@@ -145,26 +146,44 @@ func normaliseEntry(r io.Reader, header *tar.Header, at time.Time) (member entry
 	return entry{header: kept, data: data}, true, err
 }
 
-// dropped tells what of an extracted tree has no place in a container image.
+// dropped tells what of an extracted tree has no place in a container image: what no program reads, what a container
+// gets from elsewhere, and what mmdebstrap copied from the machine that it ran on.
 func dropped(name string) bool {
-	for _, tree := range []string{"usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info", "usr/share/lintian", "usr/share/bug",
-		"var/cache", "var/log", "var/lib/apt", "etc/apt"} {
+	for _, tree := range []string{
+		"usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info", "usr/share/lintian", "usr/share/bug", "usr/lib/x86_64-linux-gnu/gconv",
+		"var/cache", "var/log", "var/lib/apt", "var/lib/dpkg", "etc/apt", "etc/dpkg", "etc/fstab", "etc/hostname", "etc/resolv.conf",
+	} {
 		if name == tree || strings.HasPrefix(name, tree+"/") {
 			return true
 		}
 	}
-	return false
+	// The directory stays: runc mounts over it.
+	return strings.HasPrefix(name, "dev/")
 }
 
-// addAlternatives makes the links that the iptables package makes when it is installed: an extracted package has none.
-func addAlternatives(members map[string]entry, at time.Time) {
+// addLinks makes the links that are made when packages are installed: an extracted one has none. The loader of every
+// dynamic program is reached through /lib64, which is base-files', a package that nothing depends on.
+func addLinks(members map[string]entry, at time.Time) {
+	for _, dir := range []string{"bin", "sbin", "lib", "lib64"} {
+		addLink(members, dir, "usr/"+dir, "usr/"+dir+"/", at)
+	}
 	for _, program := range []string{"iptables", "ip6tables"} {
 		for _, suffix := range []string{"", "-save", "-restore"} {
-			link, target := "usr/sbin/"+program+suffix, program+"-nft"+suffix
-			_, present := members[link]
-			if _, found := members["usr/sbin/"+target]; found && !present {
-				members[link] = entry{header: tar.Header{Typeflag: tar.TypeSymlink, Name: link, Linkname: target, Mode: 0o777, ModTime: at}}
-			}
+			target := program + "-nft" + suffix
+			addLink(members, "usr/sbin/"+program+suffix, target, "usr/sbin/"+target, at)
 		}
 	}
+}
+
+// addLink adds a symbolic link if the tree has the member that it is for, and nothing in the link's place.
+func addLink(members map[string]entry, name, target, member string, at time.Time) {
+	if _, found := members[member]; !found {
+		return
+	}
+	for _, taken := range []string{name, name + "/"} {
+		if _, found := members[taken]; found {
+			return
+		}
+	}
+	members[name] = entry{header: tar.Header{Typeflag: tar.TypeSymlink, Name: name, Linkname: target, Mode: 0o777, ModTime: at}}
 }

@@ -38,6 +38,9 @@ type Payload struct {
 	Binaries map[string]Binary
 	// Images are the wanted container images, in the release's order.
 	Images []release.ContainerImage
+	// Recipe changes when the same binaries and packages begin to give other container images: it belongs, beside the
+	// binaries' digests, in the key of whatever is made from the images.
+	Recipe string
 
 	image func(ctx context.Context, image release.ContainerImage) (v1.Image, error)
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/kiln-os/kiln/builder/parts"
 	"github.com/kiln-os/kiln/builder/progress"
 	"github.com/kiln-os/kiln/internal/command"
+	"github.com/kiln-os/kiln/internal/document"
 	"github.com/kiln-os/kiln/internal/release"
 )
 
@@ -28,7 +29,7 @@ type Source struct {
 // document.IsInvalid holds says that a pin is wrong or that a stored binary is no longer the one that was built.
 func (s Source) Provide(ctx context.Context, r Request) (Payload, error) {
 	images, names := r.wanted()
-	payload := Payload{Binaries: map[string]Binary{}, Images: images}
+	payload := Payload{Binaries: map[string]Binary{}, Images: images, Recipe: fmt.Sprintf("source-%d", layerRecipe)}
 	payload.image = func(ctx context.Context, image release.ContainerImage) (v1.Image, error) {
 		return s.containerImage(ctx, image, payload.Binaries, r.Release.Timestamp)
 	}
@@ -77,6 +78,9 @@ func (s Source) build(ctx context.Context, p pin, t tools) (parts.Part, error) {
 		stop()
 		if err != nil {
 			task.Fail()
+			if document.IsInvalid(err) {
+				return err // it begins with the file that has to be mended
+			}
 			return fmt.Errorf("building %s: %w", p.source.Name, err)
 		}
 		task.Done(fmt.Sprintf("peak %d MiB", usage>>20))

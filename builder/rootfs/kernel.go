@@ -29,7 +29,7 @@ func (k Kernel) Key() string { return k.part.Name }
 
 // Kernel unpacks a kernel package. Its maintainer scripts are not run: they would make an initramfs that nobody boots.
 func (d Debian) Kernel(ctx context.Context, tools Tools, pkg string) (Kernel, error) {
-	key := parts.Key("kernel", "1", d.Suite, d.Mirror, pkg, d.Epoch.Unix())
+	key := parts.Key("kernel", "2", d.Suite, d.Mirror, pkg, d.Epoch.Unix())
 	part, found := d.Store.Find(key)
 	if !found {
 		packed, err := d.Extracted(ctx, "kernel-packages", []string{pkg})
@@ -56,7 +56,8 @@ func (d Debian) unpackKernel(ctx context.Context, tools Tools, tarball, dir stri
 		return err
 	}
 	isKernel := func(name string) bool {
-		return strings.HasPrefix(name, "usr/lib/modules/") || strings.HasPrefix(name, "boot/vmlinuz-") || name == "usr/lib/modules"
+		return strings.HasPrefix(name, "usr/lib/modules/") || strings.HasPrefix(name, "boot/vmlinuz-") ||
+			strings.HasPrefix(name, "boot/config-") || name == "usr/lib/modules"
 	}
 	if err := unpack(tarball, tree, isKernel); err != nil {
 		return err
@@ -66,6 +67,11 @@ func (d Debian) unpackKernel(ctx context.Context, tools Tools, tarball, dir stri
 		return err
 	}
 	if err := os.Rename(filepath.Join(tree, "boot", "vmlinuz-"+version), filepath.Join(dir, "vmlinuz")); err != nil {
+		return err
+	}
+	// kubeadm's preflight checks want to know how the kernel was configured and look here, among other places.
+	modules := filepath.Join(tree, "usr/lib/modules", version)
+	if err := os.Rename(filepath.Join(tree, "boot", "config-"+version), filepath.Join(modules, "config")); err != nil {
 		return err
 	}
 	if err := os.RemoveAll(filepath.Join(tree, "boot")); err != nil {

@@ -143,7 +143,9 @@ func TestRenderUnknownKind(t *testing.T) {
 // does not know, so that it never passes what it has not checked.
 func check(root, s map[string]any, path string, value any) []string {
 	var problems []string
-	add := func(at, format string, args ...any) { problems = append(problems, at+": "+fmt.Sprintf(format, args...)) }
+	add := func(at, format string, args ...any) {
+		problems = append(problems, at+": "+fmt.Sprintf(format, args...))
+	}
 	object, isObject := value.(map[string]any)
 	for keyword, want := range s {
 		switch keyword {

@@ -89,7 +89,9 @@ func (m *kernelModules) addAlias(line string) {
 	}
 }
 
-func (m *kernelModules) addBuiltin(line string) { m.builtin[moduleName(strings.TrimSpace(line))] = true }
+func (m *kernelModules) addBuiltin(line string) {
+	m.builtin[moduleName(strings.TrimSpace(line))] = true
+}
 
 // addSoft reads `softdep MODULE pre: NAME... post: NAME...`; what comes after a module is not the initramfs's business.
 func (m *kernelModules) addSoft(line string) {

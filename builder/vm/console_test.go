@@ -120,16 +120,41 @@ func TestExpectNoticesThatTheMachineIsOff(t *testing.T) {
 func TestReadyShowsTheWayAndNamesTheNode(t *testing.T) {
 	c, write := logTo(t)
 	write("BdsDxe: starting\n[    0.0] Linux version 6.12\n[    9.0] systemd[1]: systemd 257.9 running in system mode\n" +
-		"[   42.0] firstboot[300]: kiln: step containerd-ready: done\n[  307.1] kiln: node cp-1 is Ready\n")
+		"[    3.0] kiln: root is verified\n[\x1b[0;32m  OK  \x1b[0m] Started containerd.service\r\nhostname: cp-1 (0.06 s)\r\nready: cp-1 is Ready (3.1 s)\n")
 	var said []string
 	name, err := c.Ready(t.Context(), 10*time.Second, Watch{Say: func(_ time.Duration, text string) { said = append(said, text) }})
 	if err != nil || name != "cp-1" {
 		t.Fatalf("node %q, %v", name, err)
 	}
 	text := strings.Join(said, "\n")
-	for _, want := range []string{"step containerd-ready: done", "node cp-1 is Ready"} {
+	for _, want := range []string{"root is verified", "hostname: cp-1 (0.06 s)", "ready: cp-1 is Ready"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("a person was told %q, want also %q", text, want)
 		}
+	}
+	if strings.Contains(text, "containerd.service") {
+		t.Errorf("a person was told systemd's lines: %q", text)
+	}
+}
+
+func TestReadyKnowsTheOtherEnds(t *testing.T) {
+	for line, want := range map[string]string{
+		"first-boot: was completed before; nothing to do":                                                      "",
+		"first-boot: step identity cannot be done: fw_cfg: release: is v9, but this image carries v1.36":       "carries v1.36",
+		"[\x1b[0;1;31mFAILED\x1b[0m] Failed to start \x1b[0;1;39mfirstboot.service\x1b[0m - First boot: make…": "firstboot.service",
+		"[    9.1] kiln: THIS NODE DID NOT BOOT. The step \"verity\" failed:":                                  "verity",
+	} {
+		t.Run(want, func(t *testing.T) {
+			t.Parallel()
+			c, write := logTo(t)
+			write(line + "\r\n")
+			name, err := c.Ready(t.Context(), 20*time.Second, Watch{Say: func(time.Duration, string) {}})
+			if want == "" && (err != nil || name != "") {
+				t.Errorf("%q: node %q, %v", line, name, err)
+			}
+			if want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+				t.Errorf("%q: error is %v, want it to say %q", line, err, want)
+			}
+		})
 	}
 }

@@ -8,19 +8,20 @@ import (
 	"time"
 )
 
-// What a node says on its console. The lines are firstboot's; test/vm keeps both sides together.
+// What a node says on its console. The lines are firstboot's: one for each step, as in "ready: node-1 is Ready (3.10 s)".
 var (
-	nodeReady = regexp.MustCompile(`kiln: node (\S+) is Ready`)
+	nodeReady = regexp.MustCompile(`(?:^ready: |kiln: node )(\S+) is Ready|first-boot: was completed before`)
 	// nodeFailed are the ends from which no first boot comes back.
 	nodeFailed = []*regexp.Regexp{
-		regexp.MustCompile(`kiln: first boot failed`),
+		regexp.MustCompile(`first-boot: .*cannot be done|kiln: first boot failed`),
+		regexp.MustCompile(`FAILED.*firstboot\.service`),
 		regexp.MustCompile(`THIS NODE DID NOT BOOT`),
 		regexp.MustCompile(`Kernel panic - not syncing`),
 		regexp.MustCompile(`BdsDxe: No bootable option or device was found`),
 		regexp.MustCompile(`You are in emergency mode`),
 	}
-	// nodeSays are firstboot's own words, wherever on the line the journal put them.
-	nodeSays = regexp.MustCompile(`kiln: (.*)`)
+	// nodeSays are firstboot's own words: from the initramfs in the kernel's log, from the service line by line.
+	nodeSays = regexp.MustCompile(`kiln: (.+)|^([a-z][a-z0-9-]*: .+)`)
 	// systemdSpeaks is among the first lines of systemd.
 	systemdSpeaks = regexp.MustCompile(`systemd\[1\]: (systemd \d+|Detected virtualization)|Welcome to .*!`)
 )
@@ -34,7 +35,8 @@ type Watch struct {
 	Quiet time.Duration
 }
 
-// Ready waits until the node on the console is Ready, and returns its name. It fails early when the console shows that
+// Ready waits until the node on the console is Ready, and returns its name: "" when its first boot was completed before,
+// for then the console does not tell when the cluster is back. It fails early when the console shows that
 // this will not happen.
 func (c *Console) Ready(ctx context.Context, within time.Duration, w Watch) (string, error) {
 	begin := time.Now()
@@ -90,7 +92,7 @@ func (w Watch) show(begin time.Time, passing <-chan string, stop <-chan struct{}
 				ahead = ahead[1:]
 			}
 			if words := nodeSays.FindStringSubmatch(text); words != nil {
-				say(words[1])
+				say(words[1] + words[2])
 			}
 		case <-tick.C:
 			if w.Status != nil {
@@ -102,7 +104,7 @@ func (w Watch) show(begin time.Time, passing <-chan string, stop <-chan struct{}
 		case <-stop:
 			for len(passing) > 0 {
 				if words := nodeSays.FindStringSubmatch(<-passing); words != nil {
-					say(words[1])
+					say(words[1] + words[2])
 				}
 			}
 			return

@@ -50,9 +50,9 @@ func (p plan) importImages(ctx context.Context) error {
 	out := &lines{report: p.m.Report, step: "container-images"}
 	defer out.flush()
 	_, err := p.m.Runner.Run(ctx, command.Command{Name: nodefs.Ctr, Stderr: out, Args: []string{
-		"--address", nodefs.ContainerdSocket, "--namespace", "k8s.io",
+		"--address", p.m.Root.Path(nodefs.ContainerdSocket), "--namespace", "k8s.io",
 		"images", "import", "--platform", "linux/" + goruntime.GOARCH, "--snapshotter", "erofs",
-		"--label", "io.cri-containerd.pinned=pinned", nodefs.ContainerImages,
+		"--label", "io.cri-containerd.pinned=pinned", p.m.Root.Path(nodefs.ContainerImages),
 	}})
 	if err != nil {
 		return fmt.Errorf("making container images known to containerd: %w", err)

@@ -11,9 +11,15 @@ import (
 	"github.com/kiln-os/kiln/internal/nodefs"
 )
 
+// hosts is the name service that works without a network; kubeadm and others look the node's own name up.
+const hosts = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n%s %s\n"
+
 // hostname names the machine, for now and for later boots.
 func (p plan) hostname(context.Context) (string, error) {
 	name := p.o.Identity.Node.Name
+	if err := put(p.m.Root.Path(nodefs.Hosts), fmt.Appendf(nil, hosts, p.o.Identity.Node.Address, name), 0o644); err != nil {
+		return "", err
+	}
 	if err := put(p.m.Root.Path(nodefs.Hostname), []byte(name+"\n"), 0o644); err != nil {
 		return "", err
 	}

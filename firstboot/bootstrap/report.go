@@ -24,6 +24,8 @@ type Report struct {
 	Journal func(message string, priority journal.Priority, fields map[string]string)
 	// Notify tells systemd about the service (sd_notify); nil tells nothing.
 	Notify func(state string)
+	// StatesOnly keeps Journal to what becomes of steps: the other lines get there by way of Out.
+	StatesOnly bool
 
 	redactor redactor
 	// saying keeps lines whole: kubeadm's two outputs are read at the same time.
@@ -37,10 +39,7 @@ func NewReport(out io.Writer) *Report {
 		r.Journal = func(message string, priority journal.Priority, fields map[string]string) {
 			_ = journal.Send(message, priority, fields)
 		}
-		// Where systemd already sends Out to the journal, it would say everything twice.
-		if stream, _ := journal.StdoutIsJournalStream(); stream {
-			r.Out = io.Discard
-		}
+		r.StatesOnly, _ = journal.StdoutIsJournalStream()
 	}
 	r.Notify = func(state string) { _, _ = daemon.SdNotify(false, state) }
 	return r
@@ -63,7 +62,7 @@ func (r *Report) say(e event) {
 	r.saying.Lock()
 	defer r.saying.Unlock()
 	fmt.Fprintf(r.Out, "%s: %s\n", e.step, message)
-	if r.Journal == nil {
+	if r.Journal == nil || r.StatesOnly && e.state == "" {
 		return
 	}
 	fields := map[string]string{"SYSLOG_IDENTIFIER": "firstboot", "KILN_STEP": e.step}

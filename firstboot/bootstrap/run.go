@@ -14,10 +14,19 @@ import (
 // longestPause is the most that a failed step is waited with before it runs again.
 const longestPause = time.Minute
 
-// Run does the first boot, or what is left of it. Done once, it does nothing. It ends with an error only when no retry
-// can mend it (IsPermanent), when ctx ends, or when the journal cannot be written; steps that time can mend are run again
-// for ever, and say so.
+// Run does the first boot, or what is left of it, and says what becomes of it, an error included. Done once, it does
+// nothing. It ends with an error only when no retry can mend it (IsPermanent), when ctx ends, or when the journal cannot be
+// written; steps that time can mend are run again for ever, and say so.
 func (m *Machine) Run(ctx context.Context) error {
+	err := m.run(ctx)
+	if err != nil {
+		m.Report.say(event{step: whole, state: failed, message: err.Error(), failed: true, finished: true})
+		m.Report.status("first boot failed: %s", err)
+	}
+	return err
+}
+
+func (m *Machine) run(ctx context.Context) error {
 	journal, err := openJournal(m.Root.Path(nodefs.Journal))
 	if err != nil {
 		return err
@@ -30,7 +39,6 @@ func (m *Machine) Run(ctx context.Context) error {
 	}
 	r := &runner{m: m, journal: journal}
 	if err := r.all(ctx); err != nil {
-		m.Report.say(event{step: whole, state: failed, message: err.Error(), failed: true, finished: true})
 		return err
 	}
 	seconds := took(journal.records)

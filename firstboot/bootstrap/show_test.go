@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/coreos/go-systemd/v22/journal"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/kiln-os/kiln/internal/cluster"
@@ -133,6 +134,29 @@ func TestRedactor(t *testing.T) {
 	for text, want := range tests {
 		if got := r.text(text); got != want {
 			t.Errorf("have %q, want %q", got, want)
+		}
+	}
+}
+
+func TestJournalEntries(t *testing.T) {
+	type entry struct {
+		message string
+		fields  map[string]string
+	}
+	var entries []entry
+	r := &Report{Out: &bytes.Buffer{}, Journal: func(message string, _ journal.Priority, fields map[string]string) {
+		entries = append(entries, entry{message, fields})
+	}}
+	r.say(event{step: "network", message: "waiting for " + token})
+	r.say(event{step: whole, state: done, seconds: 1.5, message: "completed", finished: true})
+	r.StatesOnly = true
+	r.say(event{step: "network", message: "left out"})
+	if len(entries) != 2 || entries[0].message != "network: waiting for [redacted]" || entries[0].fields["KILN_STATE"] != "" {
+		t.Fatalf("have %+v", entries)
+	}
+	for field, want := range map[string]string{"KILN_STEP": whole, "KILN_STATE": "done", "KILN_SECONDS": "1.500", "MESSAGE_ID": MessageFinished, "SYSLOG_IDENTIFIER": "firstboot"} {
+		if entries[1].fields[field] != want {
+			t.Errorf("%s is %q, want %q", field, entries[1].fields[field], want)
 		}
 	}
 }

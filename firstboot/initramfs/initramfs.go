@@ -68,20 +68,20 @@ func newBoot(o Options) *boot {
 // restarts the machine.
 func Main() {
 	b := newBoot(Options{})
-	b.giveUp(b.guarded(context.Background()))
+	b.giveUp(guard(func() error { return b.run(context.Background()) }))
 }
 
 // Run boots and returns only if it could not; the error is a *StepError. For process 1 of an initramfs only.
 func Run(ctx context.Context, o Options) error { return newBoot(o).run(ctx) }
 
-// guarded turns a panic into an error, because process 1 may not die.
-func (b *boot) guarded(ctx context.Context) (err error) {
+// guard turns a panic of do into an error, because process 1 may not die.
+func guard(do func() error) (err error) {
 	defer func() {
 		if value := recover(); value != nil {
 			err = fmt.Errorf("a defect of kiln: %v\n%s", value, debug.Stack())
 		}
 	}()
-	return b.run(ctx)
+	return do()
 }
 
 // steps is the way from the kernel to systemd.

@@ -67,6 +67,7 @@ const (
 	KubeletConfig    = Kubernetes + "/kubelet.conf"
 	Manifests        = Kubernetes + "/manifests"
 	Hostname         = "/etc/hostname"
+	Hosts            = "/etc/hosts"
 )
 
 // Names on the disk (GPT partition labels and filesystem labels).

@@ -7,12 +7,14 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sort"
 	"strconv"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/kiln-os/kiln/builder/rootfs"
 	"github.com/kiln-os/kiln/internal/command"
 )
 
@@ -201,4 +203,110 @@ func diskUsage(dir string) (sum int64, err error) {
 
 func tail(text string) string {
 	return text[max(0, len(text)-2000):]
+}
+
+// runs is how often each way is measured, in turn.
+const runs = 5
+
+// benchReadiness measures both ways in turn, on the squashfs that a node has.
+func benchReadiness(ctx context.Context, t *table) error {
+	if os.Geteuid() != 0 {
+		return errors.New("needs root, to mount; run it as root")
+	}
+	b, err := build(ctx, "vm-disk", "", "out/bench")
+	if err != nil {
+		return err
+	}
+	images, err := importArchive(ctx, b.RootHash)
+	if err != nil {
+		return err
+	}
+	cache, _, err := kiln(ctx, "cache", "path")
+	if err != nil {
+		return err
+	}
+	r, done, err := prepare(ctx, cache, images)
+	defer done()
+	if err != nil {
+		return err
+	}
+	manifests, err := newest(cache, "preload-*/container-images.tar")
+	if err != nil {
+		return err
+	}
+	ways := []way{{"kiln", manifests, "erofs"}, {"import, overlayfs", images.archive, "overlayfs"}}
+	results := make([][]taken, len(ways))
+	for range runs {
+		for i, w := range ways {
+			one, err := r.once(ctx, w)
+			if err != nil {
+				return fmt.Errorf("%s: %w", w.name, err)
+			}
+			results[i] = append(results[i], one)
+		}
+	}
+	t.row(fmt.Sprintf("%d container images, median of %d", len(images.names), runs), "wall s", "min", "cpu s", "written")
+	for i, w := range ways {
+		m := median(results[i])
+		t.row(w.name, seconds(m.wall.Seconds()), seconds(fastest(results[i]).Seconds()), seconds(m.cpu.Seconds()), fmt.Sprintf("%.2f MiB", float64(m.bytes)/(1<<20)))
+	}
+	a, c := median(results[0]), median(results[1])
+	t.row("ratio", fmt.Sprintf("%.1f x faster", c.wall.Seconds()/a.wall.Seconds()), "", fmt.Sprintf("%.1f x less", c.cpu.Seconds()/a.cpu.Seconds()), fmt.Sprintf("%.3f %%", 100*float64(a.bytes)/float64(c.bytes)), "aims: 20 x, 1 %")
+	return nil
+}
+
+// prepare mounts the payload as a node does and finds the release's binaries.
+func prepare(ctx context.Context, cache string, images imported) (readiness, func(), error) {
+	done := func() {}
+	payload, err := newest(cache, "payload-fs-*/payload.squashfs")
+	if err != nil {
+		return readiness{}, done, err
+	}
+	work, err := os.MkdirTemp("/var/tmp", "kiln-readiness-")
+	if err != nil {
+		return readiness{}, done, err
+	}
+	mounted := filepath.Join(work, "payload")
+	done = func() {
+		_ = unix.Unmount(mounted, unix.MNT_DETACH)
+		_ = clear(work)
+	}
+	if err := os.Mkdir(mounted, 0o755); err != nil {
+		return readiness{}, done, err
+	}
+	if _, err := (command.Exec{}).Run(ctx, command.Command{Name: "mount", Args: []string{"-t", "squashfs", "-o", "ro,loop", payload, mounted}}); err != nil {
+		return readiness{}, done, err
+	}
+	r := readiness{layers: filepath.Join(mounted, "layers"), names: images.names, work: work}
+	r.containerd, r.ctr = filepath.Join(mounted, "usr/bin/containerd"), filepath.Join(mounted, "usr/bin/ctr")
+	return r, done, r.offerMkfs(ctx)
+}
+
+// offerMkfs puts the tools tree's mkfs.erofs on the PATH: containerd's differ wants to find one, and runs it for layers
+// that are not in the cache.
+func (r readiness) offerMkfs(ctx context.Context) error {
+	tools, _, err := kiln(ctx, "cache", "tools", "build")
+	if err != nil {
+		return err
+	}
+	c := rootfs.Tools{Dir: tools}.Command("mkfs.erofs")
+	script := fmt.Sprintf("#!/bin/sh\nexec '%s' '%s' \"$@\"\n", c.Name, strings.Join(c.Args, "' '"))
+	if err := os.WriteFile(filepath.Join(r.work, "mkfs.erofs"), []byte(script), 0o755); err != nil {
+		return err
+	}
+	return os.Setenv("PATH", r.work+":"+filepath.Join(r.work, "payload/usr/bin")+":"+os.Getenv("PATH"))
+}
+
+func median(list []taken) taken {
+	sorted := append([]taken(nil), list...)
+	sort.Slice(sorted, func(i, j int) bool { return sorted[i].wall < sorted[j].wall })
+	return sorted[len(sorted)/2]
+}
+
+func fastest(list []taken) time.Duration {
+	best := list[0].wall
+	for _, one := range list {
+		best = min(best, one.wall)
+	}
+	return best
 }

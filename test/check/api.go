@@ -95,45 +95,60 @@ func (o nodeObject) condition(kind string) string {
 
 // podList is the part of a list of pods that is looked at.
 type podList struct {
-	Items []struct {
-		Metadata struct {
-			Name      string `json:"name"`
-			Namespace string `json:"namespace"`
-		} `json:"metadata"`
-		Status struct {
-			Phase      string      `json:"phase"`
-			Conditions []condition `json:"conditions"`
-		} `json:"status"`
-	} `json:"items"`
+	Items []pod `json:"items"`
 }
 
-// pods waits until every pod runs and is ready.
+type pod struct {
+	Metadata struct {
+		Name      string `json:"name"`
+		Namespace string `json:"namespace"`
+	} `json:"metadata"`
+	Status struct {
+		Phase      string      `json:"phase"`
+		Conditions []condition `json:"conditions"`
+	} `json:"status"`
+}
+
+func (p pod) name() string { return p.Metadata.Namespace + "/" + p.Metadata.Name }
+
+// pods waits until every pod runs and is ready, in the API's eyes and, after a power cut more truly, in containerd's.
 func (n *node) pods(ctx context.Context) (string, error) {
-	count := 0
+	var list podList
 	err := patiently(ctx, func() error {
-		var list podList
+		list = podList{}
 		if err := n.outputJSON(ctx, &list, kubectl, n.kubectlArgs("get", "pods", "-A", "-o", "json")...); err != nil {
 			return err
 		}
-		count = len(list.Items)
-		return judgePods(list)
+		containers, err := n.running(ctx)
+		if err != nil {
+			return err
+		}
+		return judgePods(list, containers)
 	})
-	return fmt.Sprintf("%d, all ready", count), err
+	return fmt.Sprintf("%d, all ready", len(list.Items)), err
 }
 
-func judgePods(list podList) error {
+// judgePods wants each pod to be ready and to have a running container.
+func judgePods(list podList, containers []container) error {
 	if len(list.Items) == 0 {
 		return errors.New("got no pods, want some")
 	}
+	running := map[string]bool{}
+	for _, c := range containers {
+		running[c.pod] = true
+	}
 	var problems []error
-	for _, pod := range list.Items {
+	for _, p := range list.Items {
 		ready := ""
-		for _, c := range pod.Status.Conditions {
+		for _, c := range p.Status.Conditions {
 			if c.Type == "Ready" {
 				ready = c.Status
 			}
 		}
-		problems = append(problems, differs(pod.Metadata.Namespace+"/"+pod.Metadata.Name, pod.Status.Phase+", ready "+quote(ready), "Running, ready True"))
+		problems = append(problems, differs(p.name(), p.Status.Phase+", ready "+quote(ready), "Running, ready True"))
+		if !running[p.name()] {
+			problems = append(problems, fmt.Errorf("%s: got no running container, want one", p.name()))
+		}
 	}
 	return errors.Join(problems...)
 }

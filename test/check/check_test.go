@@ -169,31 +169,22 @@ func TestJournalOfTheRightBoot(t *testing.T) {
 }
 
 func TestPodsAreJudged(t *testing.T) {
-	if judgePods(podList{}) == nil {
-		t.Error("no pods pass")
+	list := func(phase, ready string) podList {
+		var p pod
+		p.Metadata.Namespace, p.Metadata.Name, p.Status.Phase = "kube-system", "etcd", phase
+		p.Status.Conditions = []condition{{Type: "Ready", Status: ready}}
+		return podList{Items: []pod{p}}
 	}
-	pod := func(phase, ready string) podList {
-		var list podList
-		list.Items = append(list.Items, struct {
-			Metadata struct {
-				Name      string `json:"name"`
-				Namespace string `json:"namespace"`
-			} `json:"metadata"`
-			Status struct {
-				Phase      string      `json:"phase"`
-				Conditions []condition `json:"conditions"`
-			} `json:"status"`
-		}{})
-		list.Items[0].Metadata.Name, list.Items[0].Status.Phase = "etcd", phase
-		list.Items[0].Status.Conditions = []condition{{Type: "Ready", Status: ready}}
-		return list
-	}
-	if err := judgePods(pod("Running", "True")); err != nil {
+	here := []container{{pod: "kube-system/etcd"}}
+	if err := judgePods(list("Running", "True"), here); err != nil {
 		t.Error(err)
 	}
-	for _, bad := range []podList{pod("Pending", "False"), pod("Running", "False"), pod("Running", "")} {
-		if judgePods(bad) == nil {
-			t.Errorf("%+v passes", bad)
+	for name, err := range map[string]error{
+		"no pods": judgePods(podList{}, here), "pending": judgePods(list("Pending", "False"), here), "not ready": judgePods(list("Running", "False"), here),
+		"no readiness": judgePods(list("Running", ""), here), "no container": judgePods(list("Running", "True"), nil),
+	} {
+		if err == nil {
+			t.Errorf("%s: passes", name)
 		}
 	}
 }

@@ -133,8 +133,8 @@ func (n *node) sandboxImage(ctx context.Context) (string, error) {
 	return fmt.Sprintf("%s in %d sandboxes", n.baked.SandboxImage, count), errors.Join(append(problems, err)...)
 }
 
-// container is a running container and the name of its image.
-type container struct{ id, name, image string }
+// container is a running container, its pod (namespace/name) and the name of its image.
+type container struct{ id, name, pod, image string }
 
 // running lists the running containers. An image that was not baked keeps the name by which CRI knows it.
 func (n *node) running(ctx context.Context) ([]container, error) {
@@ -160,7 +160,11 @@ func (n *node) running(ctx context.Context) ([]container, error) {
 					break
 				}
 			}
-			containers = append(containers, container{c.Id, c.GetMetadata().GetName(), image})
+			containers = append(containers, container{
+				id: c.Id, name: c.GetMetadata().GetName(), image: image,
+				// The labels are the kubelet's (k8s.io/kubelet/pkg/types).
+				pod: c.Labels["io.kubernetes.pod.namespace"] + "/" + c.Labels["io.kubernetes.pod.name"],
+			})
 		}
 		return err
 	})

@@ -2,7 +2,7 @@
 // document and the description that the builder baked into the root. It prints one line for each check and a summary;
 // the exit status is 0 only when everything is as it should be.
 //
-//	check [--second-boot] [--wait 25m]
+//	check [--second-boot | --resumed] [--wait 25m]
 package main
 
 import (
@@ -23,6 +23,7 @@ func main() { os.Exit(run(os.Args[1:])) }
 func run(args []string) int {
 	flags := flag.NewFlagSet("check", flag.ContinueOnError)
 	second := flags.Bool("second-boot", false, "the node has booted before: nothing may have been done again")
+	resumed := flags.Bool("resumed", false, "an earlier boot was cut off in the middle of the first boot's steps")
 	wait := flags.Duration("wait", 25*time.Minute, "how long the first boot and the pods may take")
 	if flags.Parse(args) != nil {
 		return 2
@@ -37,7 +38,7 @@ func run(args []string) int {
 		report.Add("baked-documents", "", err)
 		return report.End()
 	}
-	n.second = *second
+	n.second, n.resumed = *second, *resumed
 	n.all(ctx, report)
 	return report.End()
 }

@@ -20,7 +20,8 @@ type node struct {
 	runner  command.Runner
 	baked   release.Baked
 	release release.Release
-	second  bool
+	// second says that the first boot was completed in an earlier boot of the machine, resumed that it was begun in one.
+	second, resumed bool
 	// identity is read when the first boot is done.
 	identity cluster.Identity
 	// rootHash is what device-mapper checks the root against.

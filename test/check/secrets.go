@@ -22,7 +22,7 @@ func (n *node) privateFiles() ([]string, error) {
 	files := []string{nodefs.IdentityCopy, nodefs.KubeadmConfig, nodefs.AdminConfig}
 	err := filepath.WalkDir(n.root.Path(nodefs.PKI), func(path string, _ fs.DirEntry, err error) error {
 		if err == nil && strings.HasSuffix(path, ".key") {
-			files = append(files, path)
+			files = append(files, "/"+strings.TrimPrefix(path, strings.TrimSuffix(string(n.root), "/")+"/"))
 		}
 		return err
 	})
@@ -72,7 +72,7 @@ func (n *node) secrets() (map[string]string, error) {
 		if !strings.HasSuffix(file, ".key") {
 			continue
 		}
-		text, err := os.ReadFile(file)
+		text, err := os.ReadFile(n.root.Path(file))
 		if err != nil {
 			return nil, err
 		}

@@ -207,7 +207,7 @@ func (n *node) statePartition(context.Context) (string, error) {
 	}
 	return fmt.Sprintf("%s, %d MiB", device, size>>20), errors.Join(append(problems,
 		differs("filesystem of /var", m.Type, "ext4"), differs("device of /var", filepath.Base(m.Source), filepath.Base(device)),
-		differs("made in this boot", strconv.FormatBool(facts.StateCreated), strconv.FormatBool(!n.second)))...)
+		differs("made in this boot", strconv.FormatBool(facts.StateCreated), strconv.FormatBool(!n.second && !n.resumed)))...)
 }
 
 // partition gives the size of a partition and what its disk has behind it, in bytes.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -18,11 +19,8 @@ import (
 // TestDriver proves what the scenario rests on: a console that is followed, a power button, a power cut, a probe that
 // is not fooled. It boots nothing but a kernel.
 func TestDriver(t *testing.T) {
-	tree := needTree(t)
-	kernel := os.Getenv("KILN_KERNEL")
-	if kernel == "" {
-		t.Skip("KILN_KERNEL is not set: want the path of a kernel image")
-	}
+	w := newWorld(t)
+	tree, kernel := w.qemu, w.kernel
 	start := func(t *testing.T, append string, change func(*vm.Options)) *vm.Running {
 		t.Helper()
 		o := vm.Options{Tree: tree, Host: command.Exec{}, Dir: t.TempDir(), Kernel: kernel, Append: append, MemoryMiB: 512, CPUs: 1}
@@ -54,7 +52,7 @@ func TestDriver(t *testing.T) {
 		if vm.IsRunning(m.Dir) {
 			t.Error("the machine survived a power cut")
 		}
-		if _, err := os.Stat("/proc/" + itoa(m.PID())); err == nil {
+		if _, err := os.Stat("/proc/" + strconv.Itoa(m.PID())); err == nil {
 			t.Errorf("QEMU %d is still there", m.PID())
 		}
 	})
