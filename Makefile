@@ -41,6 +41,7 @@ demo: deps build ## bake an image, boot it, and show the cluster it became
 	bin/kiln build $(BUILD) -o $(DEMO)/image
 	bin/kiln identity new demo --address 10.0.2.15 --endpoint 10.0.2.15:6443 --certificate-name 127.0.0.1 \
 	  --server https://127.0.0.1:$(PORT) -o $(DEMO)/identity
+	@if [ -d $(DEMO)/machine ]; then bin/kiln vm stop $(DEMO)/machine 2>/dev/null || true; rm -rf $(DEMO)/machine; fi
 	bin/kiln vm $(DEMO)/image --identity $(DEMO)/identity/config.ign --data $(DEMO)/machine --api-port $(PORT) --detach --wait ready
 	@kubectl="$$(bin/kiln binary kubectl --release $(RELEASE))"; export KUBECONFIG=$(DEMO)/identity/admin.conf; \
 	"$$kubectl" wait --for=condition=Ready pods --all --all-namespaces --timeout=15m; \
@@ -50,7 +51,7 @@ demo: deps build ## bake an image, boot it, and show the cluster it became
 	printf 'Stop it:      make demo-stop\n'
 
 demo-stop: ## stop the demo's virtual machine and forget it
-	-bin/kiln vm stop $(DEMO)/machine
+	@bin/kiln vm stop $(DEMO)/machine || true
 	rm -rf $(DEMO)/machine $(DEMO)/identity
 
 test: deps build test-unit test-tools test-vm ## run every test that this machine can run
@@ -58,7 +59,7 @@ test: deps build test-unit test-tools test-vm ## run every test that this machin
 test-unit: ## documents, plans, goldens, walls: no root, no network, under a minute
 	@test -z "$$(gofmt -l .)" || { echo "gofmt would change:"; gofmt -l .; exit 1; }
 	$(GO) vet ./...
-	$(GO) vet -tags tools,machine,full,bench ./test/...
+	$(GO) vet -tags tools,machine,full ./test/...
 	$(GO) test ./...
 
 test-tools: deps build ## build the image twice, verify it, break it
@@ -72,7 +73,7 @@ test-full: deps build ## everything of make test, and the boots too long for it:
 	$(GO) test -count=1 -tags machine,full -timeout 150m -v ./test/vm
 
 bench: deps build ## print the table of times and sizes
-	$(GO) run -tags bench ./test/bench
+	$(GO) run ./test/bench
 
 clean: ## remove what make built here; the cache of parts stays
 	rm -rf bin out

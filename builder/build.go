@@ -26,8 +26,10 @@ func newBuild(env environment) *cobra.Command {
 		Use:     "build IMAGE --profile PROFILE --release RELEASE -o DIR",
 		GroupID: groupImages,
 		Short:   "Bake a node image",
-		Long: `Bake a node image into DIR: the disk image, its checksum, the kernel command line
-with the root hash, and manifest.json, which names everything that is inside.
+		Long: `Bake a node image into DIR: the disk image, checksums, the kernel command line with
+the root hash, manifest.json, which names what is inside, and sbom.cdx.json, which
+lists it for scanners (CycloneDX 1.6): the packages of the operating system and of
+the container images, every program, and every Go module in a program.
 
 A build needs no root, no container engine and no loop devices. What did not
 change since the last build is taken from the cache; with nothing changed, DIR is

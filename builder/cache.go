@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -109,6 +110,17 @@ those that check what was built.`,
 	return cmd
 }
 
+func binaryNames(r release.Release) []string {
+	var names []string
+	for _, source := range r.Sources {
+		for _, binary := range source.Binaries {
+			names = append(names, binary.Name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
 func newBinary(env environment) *cobra.Command {
 	var pinned string
 	cmd := &cobra.Command{
@@ -126,7 +138,7 @@ in the cache yet.`,
 				return err
 			}
 			if _, _, ok := r.Binary(args[0]); !ok {
-				return usagef("release %s has no binary %q", r.Name, args[0])
+				return usagef("release %s has no binary %q; want one of %s", r.Name, args[0], strings.Join(binaryNames(r), ", "))
 			}
 			w, err := newWorkshop(cmd, env, r)
 			if err != nil {

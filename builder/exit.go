@@ -7,7 +7,10 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/kiln-os/kiln/builder/parts"
+	"github.com/kiln-os/kiln/builder/payload"
 	"github.com/kiln-os/kiln/builder/plan"
+	"github.com/kiln-os/kiln/builder/rootfs"
 	"github.com/kiln-os/kiln/internal/document"
 )
 
@@ -52,7 +55,7 @@ func exitCode(err error) int {
 	switch {
 	case err == nil:
 		return exitDone
-	case errors.As(err, &usage) || plan.IsUnknown(err) || !errors.As(err, &ran):
+	case errors.As(err, &usage) || plan.IsUnknown(err) || !errors.As(err, &ran) || isHost(err):
 		return exitUsage
 	case document.IsInvalid(err):
 		return exitDocument
@@ -61,8 +64,20 @@ func exitCode(err error) int {
 	}
 }
 
+// isHost tells whether err says that this machine lacks something: a program, or a directory that takes the results.
+func isHost(err error) bool {
+	_, place := errors.AsType[*parts.PlaceError](err)
+	_, compiler := errors.AsType[payload.MissingTool](err)
+	_, packager := errors.AsType[rootfs.MissingTool](err)
+	return place || compiler || packager
+}
+
 // messages takes joined errors apart: one message a problem. The further lines of a message are indented.
 func messages(err error) []string {
+	// Whatever else went wrong is what a full or forbidden directory leads to.
+	if place, ok := errors.AsType[*parts.PlaceError](err); ok {
+		return []string{place.Error()}
+	}
 	switch e := err.(type) {
 	case ranError:
 		return messages(e.error)

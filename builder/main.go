@@ -69,7 +69,7 @@ func run(ctx context.Context, env environment, s streams) int {
 		fmt.Fprintln(s.err, "kiln: "+message)
 	}
 	code := exitCode(err)
-	if code == exitUsage && !plan.IsUnknown(err) {
+	if code == exitUsage && !plan.IsUnknown(err) && !isHost(err) {
 		fmt.Fprintf(s.err, "kiln: see %s --help\n", cmd.CommandPath())
 	}
 	return code

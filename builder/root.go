@@ -29,7 +29,8 @@ a document of your own will do.
 
 Results go to standard output or into the directory given with -o, progress and
 problems to standard error. Exit codes: 0 done; 1 failed, trying again may help;
-2 the command is wrong; 78 a document is wrong.`
+2 the command is wrong, or this machine lacks a program or room; 78 a document is
+wrong.`
 
 const rootExample = `  kiln list
   kiln show vm-disk --profile control-plane --release v1.36

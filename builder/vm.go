@@ -197,7 +197,7 @@ func runVM(cmd *cobra.Command, env environment, dir string, f vmFlags) error {
 		return err
 	}
 	task.Say("%s: %s", o.Accel, why)
-	if err := f.place(&o, dir); err != nil {
+	if o.Dir, err = f.place(dir, filepath.Dir(w.store.Dir)); err != nil {
 		task.Fail()
 		return err
 	}
@@ -234,21 +234,21 @@ func runVM(cmd *cobra.Command, env environment, dir string, f vmFlags) error {
 	return f.attend(cmd.Context(), machine, task.Say)
 }
 
-// place chooses the machine's directory. Only --data keeps a disk.
-func (f vmFlags) place(o *vm.Options, dir string) (err error) {
+// place chooses the machine's directory. Only --data keeps a disk; what is gone with the machine lies in the cache, for
+// /tmp is in memory on many hosts.
+func (f vmFlags) place(image, cache string) (string, error) {
 	switch {
 	case f.data != "":
-		o.Dir = f.data
+		return f.data, nil
 	case f.detach:
-		o.Dir = detachedDir(dir)
-		if vm.IsRunning(o.Dir) {
-			return usagef("%s: its machine is running already; stop it with kiln vm stop %s", dir, dir)
+		dir := detachedDir(image)
+		if vm.IsRunning(dir) {
+			return "", usagef("%s: its machine is running already; stop it with kiln vm stop %s", image, image)
 		}
-		return clearMachine(o.Dir)
+		return dir, clearMachine(dir)
 	default:
-		o.Dir, err = os.MkdirTemp("", "kiln-vm-")
+		return os.MkdirTemp(cache, "machine-")
 	}
-	return err
 }
 
 // clearMachine removes an earlier machine's directory, and nothing else.

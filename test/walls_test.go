@@ -191,6 +191,7 @@ func TestSharpDependenciesHaveOneHome(t *testing.T) {
 		{"github.com/spf13/cobra", []string{"=builder", "=firstboot"}, "only the two programs have command lines"},
 		{"github.com/coreos/go-systemd", []string{"firstboot"}, "only a node has a systemd to talk to"},
 		{"github.com/invopop/jsonschema", []string{"builder/schema"}, "schemas are made in one place"},
+		{"github.com/CycloneDX/cyclonedx-go", []string{"builder/sbom"}, "bills of materials are written in one place"},
 		{"github.com/schollz/progressbar", []string{"builder/progress"}, "progress looks the same everywhere"},
 		{"k8s.io/cri-api", []string{"firstboot"}, "only a node has a container runtime to ask"},
 	}
@@ -217,7 +218,7 @@ func livesIn(dir, home string) bool {
 func TestDocumentsArePure(t *testing.T) {
 	pure := []string{
 		"internal/document", "internal/release", "internal/profile", "internal/cluster", "internal/nodefs",
-		"firstboot/kubeadm", "builder/plan", "builder/schema", "builder/authority",
+		"firstboot/kubeadm", "builder/plan", "builder/schema", "builder/authority", "builder/sbom",
 	}
 	impure := []string{"os", "net/http", "syscall", "=log", "golang.org/x/sys", module + "/internal/command"}
 	// Of package net, only what takes texts apart.

@@ -65,7 +65,10 @@ type build struct {
 	overlaySum   string
 	version      string
 	rootHash     string
+	diskSum      string
 	manifest     Manifest
+	// unlock lets other builds into the output directory.
+	unlock func()
 }
 
 // Steps lists what a build does, in order.
@@ -82,6 +85,7 @@ func (b *build) steps() step.List {
 		{Name: "seal", Does: "join both and hash every block", Run: b.seal},
 		{Name: "boot", Does: "make initramfs, unified kernel image and EFI system partition", Run: b.makeBoot},
 		{Name: "disk", Does: "write the disk image", Run: b.writeDisk},
+		{Name: "sbom", Does: "list all packages, programs and modules inside", Run: b.writeSBOM},
 	}
 }
 
@@ -90,11 +94,21 @@ func Steps() step.List { return (&build{}).steps() }
 
 // Run builds. When Out already holds what the plan leads to, nothing is done. An interrupted build leaves Out as it was.
 func Run(ctx context.Context, o Options) (Manifest, error) {
-	b := &build{Options: o}
+	b := &build{Options: o, unlock: func() {}}
+	defer func() { b.unlock() }()
+	if err := checkOut(o.Out); err != nil {
+		return Manifest{}, err
+	}
 	start, startCPU := time.Now(), cpuSeconds()
 	for _, s := range b.steps() {
 		begin, cpu := time.Now(), cpuSeconds()
-		note, err := s.Run(ctx)
+		note, err := "", ctx.Err()
+		if err == nil {
+			note, err = s.Run(ctx)
+		}
+		if err != nil && ctx.Err() != nil {
+			return Manifest{}, fmt.Errorf("the build was interrupted in step %s (%w); what was finished stays in the cache, and the next build goes on from there", s.Name, context.Cause(ctx))
+		}
 		if err != nil {
 			return Manifest{}, b.explain(err)
 		}
@@ -154,7 +168,11 @@ func (b *build) preloadImages(ctx context.Context) (note string, err error) {
 			if err != nil {
 				return nil, err
 			}
-			images = append(images, preload.Image{Name: image.Name, Image: content})
+			packages, err := b.payload.PackageStatus(ctx, image.Name)
+			if err != nil {
+				return nil, err
+			}
+			images = append(images, preload.Image{Name: image.Name, Image: content, Packages: string(packages)})
 		}
 		return images, nil
 	})

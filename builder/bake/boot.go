@@ -36,14 +36,14 @@ func (b *build) seal(ctx context.Context) (note string, err error) {
 		if err := seal.Join(root, b.system.Path("system.squashfs"), b.payloadFS.Path("payload.squashfs")); err != nil {
 			return err
 		}
-		if err := b.checkFits(root, plan.ContentRoot, "disk.root"); err != nil {
+		if err := b.checkFits(root, plan.ContentRoot); err != nil {
 			return err
 		}
 		hash, err := seal.Verity(root, filepath.Join(dir, fileVerity), key)
 		if err != nil {
 			return err
 		}
-		if err := b.checkFits(filepath.Join(dir, fileVerity), plan.ContentVerity, "disk.verity"); err != nil {
+		if err := b.checkFits(filepath.Join(dir, fileVerity), plan.ContentVerity); err != nil {
 			return err
 		}
 		return os.WriteFile(filepath.Join(dir, fileRootHash), []byte(hash+"\n"), 0o644)
@@ -56,16 +56,15 @@ func (b *build) seal(ctx context.Context) (note string, err error) {
 	return "", err
 }
 
-// checkFits says which setting to raise when a content has outgrown its partition.
-func (b *build) checkFits(path string, content plan.Content, field string) error {
+// checkFits refuses a content that has outgrown its partition before anything is made from it.
+func (b *build) checkFits(path string, content plan.Content) error {
 	info, err := os.Stat(path)
 	if err != nil {
 		return err
 	}
 	for _, p := range b.Plan.Layout().Partitions {
 		if p.Content == content && info.Size() > p.Size {
-			return document.Problem{File: "image " + b.Plan.Image.Name, Field: field, Text: fmt.Sprintf(
-				"partition %s has %s, its content needs %s; raise %s", p.Label, document.Size(p.Size), document.Size(info.Size()), field)}
+			return b.explain(&output.TooLargeError{Partition: p.Label, Need: info.Size(), Have: p.Size})
 		}
 	}
 	return nil
@@ -101,7 +100,7 @@ func (b *build) initramfs(ctx context.Context) (string, error) {
 	part, err := b.Store.Make(ctx, key, func(_ context.Context, dir string) error {
 		_, err := seal.Initramfs(seal.InitramfsOptions{
 			Init: b.Firstboot, Root: b.kernel.Tree(), Kernel: b.kernel.Version, Modules: b.Plan.Image.Modules,
-			ImageFile: "image " + b.Plan.Image.Name, Busybox: b.tools.Path("usr/bin/busybox"), Out: filepath.Join(dir, fileInitramfs),
+			ImageFile: b.Plan.ImageFile, Busybox: b.tools.Path("usr/bin/busybox"), Out: filepath.Join(dir, fileInitramfs),
 		})
 		return err
 	})
@@ -180,7 +179,8 @@ func (b *build) explain(err error) error {
 	var tooLarge *output.TooLargeError
 	if errors.As(err, &tooLarge) {
 		field := map[string]string{nodefs.LabelESP: "disk.esp", nodefs.LabelRootA: "disk.root", nodefs.LabelRootAVerity: "disk.verity"}[tooLarge.Partition]
-		return document.Problem{File: "image " + b.Plan.Image.Name, Field: field, Text: tooLarge.Error() + "; raise " + field}
+		least := (document.Size(tooLarge.Need) + document.MiB - 1) / document.MiB * document.MiB
+		return document.Problem{File: b.Plan.ImageFile, Field: field, Text: fmt.Sprintf("%s; want at least %s", tooLarge, least)}
 	}
 	return err
 }

@@ -1,7 +1,6 @@
 package bake
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,6 +14,8 @@ import (
 	"github.com/google/renameio/v2"
 
 	"github.com/kiln-os/kiln/builder/parts"
+	"github.com/kiln-os/kiln/builder/sbom"
+	"github.com/kiln-os/kiln/internal/document"
 )
 
 // Names of the results in the output directory.
@@ -23,6 +24,7 @@ const (
 	FileManifest = "manifest.json"
 	FileSums     = "SHA256SUMS"
 	FileCmdline  = "cmdline"
+	FileSBOM     = "sbom.cdx.json"
 )
 
 // Manifest says what lies in an output directory.
@@ -65,20 +67,25 @@ type File struct {
 func ReadManifest(dir string) (Manifest, error) {
 	text, err := os.ReadFile(filepath.Join(dir, FileManifest))
 	if errors.Is(err, fs.ErrNotExist) {
-		return Manifest{}, fmt.Errorf("%s holds no image (no %s); build one with kiln build -o %s", dir, FileManifest, dir)
+		return Manifest{}, &parts.PlaceError{Dir: dir, Err: err, Text: fmt.Sprintf("holds no image (no %s); build one with kiln build -o %s", FileManifest, dir)}
 	}
 	if err != nil {
 		return Manifest{}, err
 	}
 	var m Manifest
 	if err := json.Unmarshal(text, &m); err != nil {
-		return Manifest{}, fmt.Errorf("reading %s: %w", filepath.Join(dir, FileManifest), err)
+		return Manifest{}, document.Problem{File: filepath.Join(dir, FileManifest), Text: fmt.Sprintf("is not a manifest (%v); make it again with kiln build -o %s", err, dir)}
 	}
 	return m, nil
 }
 
-// intact reports whether every file is as the manifest says, by size and time.
+// intact reports whether every file is as the manifest says, by size and time, and the small ones are there.
 func (m Manifest) intact(dir string) bool {
+	for _, name := range []string{FileSums, FileCmdline} {
+		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
+			return false
+		}
+	}
 	for _, file := range m.Files {
 		info, err := os.Stat(filepath.Join(dir, file.Name))
 		if err != nil || info.Size() != file.Size || !info.ModTime().Equal(file.Modified) {
@@ -86,74 +93,6 @@ func (m Manifest) intact(dir string) bool {
 		}
 	}
 	return len(m.Files) > 0
-}
-
-// writeDisk writes the disk image beside its final name and renames it: the output directory never holds half of one.
-func (b *build) writeDisk(context.Context) (note string, err error) {
-	layout := b.Plan.Layout()
-	key := parts.Key("output", "1", b.boot.Name, b.sealed.Name, layout)
-	if previous, err := ReadManifest(b.Out); err == nil && previous.Key == key && previous.intact(b.Out) {
-		timings := b.manifest.Timings
-		b.manifest, b.manifest.Unchanged = previous, true
-		b.manifest.Timings = timings
-		return "unchanged", nil
-	}
-	if err := os.MkdirAll(b.Out, 0o755); err != nil {
-		return "", fmt.Errorf("making the output directory: %w", err)
-	}
-	disk, err := b.disk()
-	if err != nil {
-		return "", err
-	}
-	if err := b.room(disk.Partitions[0].Size); err != nil {
-		return "", err
-	}
-	task := b.Progress.Start("disk", "writing "+filepath.Join(b.Out, FileDisk))
-	work := filepath.Join(b.Out, "."+FileDisk+".part")
-	defer os.Remove(work)
-	if err := remove(work); err != nil {
-		return "", err
-	}
-	sum, err := disk.Write(work)
-	if err != nil {
-		task.Fail()
-		return "", err
-	}
-	// Without its manifest the directory holds no image, whatever happens between here and the end.
-	if err := errors.Join(remove(filepath.Join(b.Out, FileManifest)), os.Rename(work, filepath.Join(b.Out, FileDisk))); err != nil {
-		task.Fail()
-		return "", err
-	}
-	task.Done("")
-	b.describe(key)
-	return "", b.addFile(FileDisk, sum)
-}
-
-func remove(path string) error {
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
-}
-
-// room refuses to begin what the filesystem has no space for.
-func (b *build) room(esp int64) error {
-	need := esp / 4
-	for _, path := range []string{b.sealed.Path(fileRoot), b.sealed.Path(fileVerity)} {
-		info, err := os.Stat(path)
-		if err != nil {
-			return err
-		}
-		need += info.Size()
-	}
-	var stat syscall.Statfs_t
-	if err := syscall.Statfs(b.Out, &stat); err != nil {
-		return err
-	}
-	if have := int64(stat.Bavail) * stat.Bsize; have < need {
-		return fmt.Errorf("writing %s: the filesystem has %d MiB free, the image needs %d MiB; free some space or choose another directory with -o", b.Out, have>>20, need>>20)
-	}
-	return nil
 }
 
 func (b *build) describe(key string) {
@@ -180,14 +119,9 @@ func (b *build) packageVersions() map[string]string {
 	if err != nil {
 		return nil
 	}
-	versions, name := map[string]string{}, ""
-	for _, line := range strings.Split(string(text), "\n") {
-		if value, ok := strings.CutPrefix(line, "Package: "); ok {
-			name = value
-		}
-		if value, ok := strings.CutPrefix(line, "Version: "); ok {
-			versions[name] = value
-		}
+	versions := map[string]string{}
+	for _, p := range sbom.ParseStatus(string(text)) {
+		versions[p.Name] = p.Version
 	}
 	return versions
 }
@@ -206,7 +140,7 @@ func (b *build) sizes() map[string]int64 {
 	return sizes
 }
 
-// finish puts the small results beside the disk image, the manifest last.
+// finish puts the small results beside the disk image, the manifest last: only with it the directory holds an image.
 func (b *build) finish() error {
 	if b.manifest.Unchanged {
 		return nil
@@ -219,11 +153,14 @@ func (b *build) finish() error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(
-		renameio.WriteFile(filepath.Join(b.Out, FileSums), []byte(sums.String()), 0o644),
-		renameio.WriteFile(filepath.Join(b.Out, FileCmdline), []byte(b.manifest.CommandLine+"\n"), 0o644),
-		renameio.WriteFile(filepath.Join(b.Out, FileManifest), append(text, '\n'), 0o644),
-	)
+	for _, file := range []struct{ name, text string }{
+		{FileSums, sums.String()}, {FileCmdline, b.manifest.CommandLine + "\n"}, {FileManifest, string(text) + "\n"},
+	} {
+		if err := renameio.WriteFile(filepath.Join(b.Out, file.name), []byte(file.text), 0o644); err != nil {
+			return b.outError(fmt.Errorf("writing %s: %w", file.name, err))
+		}
+	}
+	return nil
 }
 
 // cpuSeconds is what this process and its finished children have computed.

@@ -119,6 +119,7 @@ func (b *build) composition() (rootfs.Composition, error) {
 		c.Files[name] = []byte(content)
 	}
 	c.Files["/usr/lib/systemd/system-preset/10-profile.preset"] = []byte(presets(p.Profile.Units))
+	c.Files[nodefs.RepartDefinitions+"/50-state.conf"] = stateDefinition(p.Image.Disk.StateMinimum)
 	if err := b.addDocuments(c.Files); err != nil {
 		return c, err
 	}

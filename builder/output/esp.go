@@ -12,6 +12,7 @@ import (
 
 	"github.com/kiln-os/kiln/builder/rootfs"
 	"github.com/kiln-os/kiln/internal/command"
+	"github.com/kiln-os/kiln/internal/nodefs"
 )
 
 // ESP is an EFI system partition: a FAT32 filesystem made by dosfstools and mtools of the tools tree, because go-diskfs
@@ -29,8 +30,11 @@ type ESP struct {
 	Files map[string]string
 }
 
-// Write makes the filesystem in the file out.
+// Write makes the filesystem in the file out. The error is a *TooLargeError when the files do not fit.
 func (e ESP) Write(ctx context.Context, out string) error {
+	if err := e.fits(); err != nil {
+		return err
+	}
 	file, err := os.Create(out)
 	if err != nil {
 		return err
@@ -55,6 +59,23 @@ func (e ESP) Write(ctx context.Context, out string) error {
 		if err := e.mtool(ctx, "mcopy", "-m", "-i", out, e.Files[name], "::/"+name); err != nil {
 			return fmt.Errorf("writing %s to the EFI system partition: %w", name, err)
 		}
+	}
+	return nil
+}
+
+// fits compares the files with the room that FAT32 leaves for them: with clusters of one sector, each takes 4 bytes in
+// both tables, and 32 sectors are reserved; one MiB is far more than the directories need.
+func (e ESP) fits() error {
+	var clusters int64
+	for _, file := range e.Files {
+		info, err := os.Stat(file)
+		if err != nil {
+			return err
+		}
+		clusters += (info.Size() + Sector - 1) / Sector
+	}
+	if need := clusters*(Sector+2*4) + 32*Sector + 1<<20; need > e.Size {
+		return &TooLargeError{Partition: nodefs.LabelESP, Need: need, Have: e.Size}
 	}
 	return nil
 }

@@ -59,11 +59,11 @@ func (s Store) Make(ctx context.Context, key string, build func(ctx context.Cont
 		return part, nil
 	}
 	if err := os.MkdirAll(s.Dir, 0o755); err != nil {
-		return Part{}, fmt.Errorf("making the cache directory: %w", err)
+		return Part{}, s.unusable(fmt.Errorf("making the cache directory: %w", err))
 	}
 	unlock, err := s.lock(ctx, key)
 	if err != nil {
-		return Part{}, err
+		return Part{}, s.unusable(err)
 	}
 	defer unlock()
 	if part, ok := s.Find(key); ok {
@@ -74,13 +74,13 @@ func (s Store) Make(ctx context.Context, key string, build func(ctx context.Cont
 		return Part{}, fmt.Errorf("clearing an interrupted build: %w", err)
 	}
 	if err := os.Mkdir(work, 0o755); err != nil {
-		return Part{}, fmt.Errorf("making a part's directory: %w", err)
+		return Part{}, s.unusable(fmt.Errorf("making a part's directory: %w", err))
 	}
 	if err := build(ctx, work); err != nil {
-		return Part{}, errors.Join(err, RemoveAll(work))
+		return Part{}, errors.Join(s.explain(key, err), RemoveAll(work))
 	}
 	if err := syncTree(work); err != nil {
-		return Part{}, fmt.Errorf("writing part %s to disk: %w", key, err)
+		return Part{}, errors.Join(s.explain(key, fmt.Errorf("writing part %s to disk: %w", key, err)), RemoveAll(work))
 	}
 	part := Part{Name: key, Dir: filepath.Join(s.Dir, key)}
 	if err := os.Rename(work, part.Dir); err != nil {
@@ -96,16 +96,29 @@ func (s Store) lock(ctx context.Context, key string) (func(), error) {
 	if err != nil {
 		return nil, fmt.Errorf("locking part %s: %w", key, err)
 	}
+	if err := Lock(ctx, file); err != nil {
+		return nil, fmt.Errorf("waiting for another build of part %s: %w", key, err)
+	}
+	return func() { file.Close() }, nil
+}
+
+// Lock takes the exclusive lock of an open file or directory, waiting for whoever holds it. Closing the file gives it
+// back; when ctx ends first, Lock closes the file.
+func Lock(ctx context.Context, file *os.File) error {
 	locked := make(chan error, 1)
 	go func() { locked <- syscall.Flock(int(file.Fd()), syscall.LOCK_EX) }()
 	select {
 	case err := <-locked:
 		if err != nil {
-			return nil, errors.Join(fmt.Errorf("locking part %s: %w", key, err), file.Close())
+			return errors.Join(err, file.Close())
 		}
-		return func() { file.Close() }, nil
+		return nil
 	case <-ctx.Done():
-		return nil, fmt.Errorf("waiting for another build of part %s: %w", key, context.Cause(ctx))
+		go func() {
+			<-locked
+			file.Close()
+		}()
+		return context.Cause(ctx)
 	}
 }
 

@@ -47,6 +47,7 @@ func debian() []tar.Header {
 		{Name: "./usr/share/doc/nftables/copyright", Typeflag: tar.TypeReg, Mode: 0o644},
 		{Name: "./usr/share/locale/de", Typeflag: tar.TypeReg, Mode: 0o644},
 		{Name: "./var/cache/", Typeflag: tar.TypeDir, Mode: 0o755},
+		{Name: "./var/lib/dpkg/status", Typeflag: tar.TypeReg, Mode: 0o644},
 		{Name: "./var/log/mmdebstrap.log", Typeflag: tar.TypeReg, Mode: 0o644},
 	}
 }
@@ -216,6 +217,24 @@ func TestContainerImageIsTheSameFromAnotherBuild(t *testing.T) {
 	second, err := provideImage(t, newWorld(t), t.TempDir(), name).Digest()
 	if err != nil || first != second {
 		t.Errorf("two builds in two stores gave %s and %s (%v)", first, second, err)
+	}
+}
+
+// The layer has no dpkg database; who wants to know what is in it asks for it beside the image.
+func TestPackageStatus(t *testing.T) {
+	w := newWorld(t)
+	payload, err := w.source(t.TempDir()).Provide(context.Background(), w.request())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{
+		"registry.example.org/kube-proxy:v1.2.3": "./var/lib/dpkg/status", // each file of the tree holds its own name
+		"registry.example.org/pause:3.10":        "",
+		"registry.example.org/nosuch:1":          "",
+	} {
+		if got, err := payload.PackageStatus(context.Background(), name); err != nil || string(got) != want {
+			t.Errorf("%s: have %q, %v, want %q", name, got, err, want)
+		}
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/kiln-os/kiln/builder/parts"
+	"github.com/kiln-os/kiln/internal/release"
 )
 
 // layerRecipe is part of a package layer's key and of Payload.Recipe: raise it when the code in this file, layer.go or
@@ -22,21 +23,29 @@ const layerRecipe = 2
 const (
 	layerFile  = "layer.tar"
 	digestFile = "layer.sha256"
+	// statusFile is the dpkg database of what is in the layer, which itself has none.
+	statusFile = "dpkg-status"
 )
 
-// packageLayer is the layer of packages with all that they depend on. Images that name the same packages share it.
-func (s Source) packageLayer(ctx context.Context, packages []string, at time.Time) (*tarLayer, error) {
+// packagePart is the part with the layer of packages and of all that they depend on. Images that name the same packages
+// share it.
+func (s Source) packagePart(ctx context.Context, packages []string, at time.Time) (parts.Part, error) {
 	extracted, err := s.PackageTar(ctx, packages)
 	if err != nil {
-		return nil, fmt.Errorf("extracting %s: %w", strings.Join(packages, ", "), err)
+		return parts.Part{}, fmt.Errorf("extracting %s: %w", strings.Join(packages, ", "), err)
 	}
 	input, err := parts.SHA256File(extracted)
 	if err != nil {
-		return nil, err
+		return parts.Part{}, err
 	}
-	part, err := s.Store.Make(ctx, parts.Key("layer-packages", layerRecipe, input, at), func(_ context.Context, dir string) error {
+	return s.Store.Make(ctx, parts.Key("layer-packages", layerRecipe, input, at), func(_ context.Context, dir string) error {
 		return writePackageLayer(extracted, parts.Part{Dir: dir}, at)
 	})
+}
+
+// packageLayer is the layer of packages.
+func (s Source) packageLayer(ctx context.Context, packages []string, at time.Time) (*tarLayer, error) {
+	part, err := s.packagePart(ctx, packages, at)
 	if err != nil {
 		return nil, err
 	}
@@ -55,15 +64,34 @@ func (s Source) packageLayer(ctx context.Context, packages []string, at time.Tim
 	}, nil
 }
 
+// packageStatus is the dpkg database of an image's package layer; nil when it has none.
+func (s Source) packageStatus(ctx context.Context, image release.ContainerImage, at time.Time) ([]byte, error) {
+	if len(image.Packages) == 0 {
+		return nil, nil
+	}
+	part, err := s.packagePart(ctx, image.Packages, at)
+	if err != nil {
+		return nil, err
+	}
+	status, err := os.ReadFile(part.Path(statusFile))
+	if err != nil {
+		return nil, damaged(part, statusFile, err.Error())
+	}
+	return status, nil
+}
+
 func writePackageLayer(extracted string, part parts.Part, at time.Time) error {
 	input, err := os.Open(extracted)
 	if err != nil {
 		return err
 	}
 	defer input.Close()
-	entries, err := normalise(input, at)
+	entries, status, err := normalise(input, at)
 	if err != nil {
 		return fmt.Errorf("reading %s: %w", extracted, err)
+	}
+	if err := os.WriteFile(part.Path(statusFile), status, 0o644); err != nil {
+		return err
 	}
 	output, err := os.Create(part.Path(layerFile))
 	if err != nil {
@@ -80,8 +108,9 @@ func writePackageLayer(extracted string, part parts.Part, at time.Time) error {
 }
 
 // normalise reads the tar of an extracted Debian tree and gives the entries of a layer: without what no program reads
-// and what differs from one extraction to the next, sorted, hard links after the files they name.
-func normalise(r io.Reader, at time.Time) ([]entry, error) {
+// and what differs from one extraction to the next, sorted, hard links after the files they name. The tree's dpkg
+// database comes beside them.
+func normalise(r io.Reader, at time.Time) (entries []entry, status []byte, err error) {
 	members := map[string]entry{}
 	archive := tar.NewReader(r)
 	for {
@@ -90,18 +119,23 @@ func normalise(r io.Reader, at time.Time) ([]entry, error) {
 			break
 		}
 		if err != nil {
-			return nil, err
+			return nil, nil, err
+		}
+		if path.Clean(header.Name) == "var/lib/dpkg/status" {
+			if status, err = io.ReadAll(archive); err != nil {
+				return nil, nil, fmt.Errorf("reading %s: %w", header.Name, err)
+			}
+			continue
 		}
 		member, ok, err := normaliseEntry(archive, header, at)
 		if err != nil {
-			return nil, fmt.Errorf("reading %s: %w", header.Name, err)
+			return nil, nil, fmt.Errorf("reading %s: %w", header.Name, err)
 		}
 		if ok {
 			members[member.header.Name] = member
 		}
 	}
 	addLinks(members, at)
-	entries := make([]entry, 0, len(members))
 	for _, member := range members {
 		entries = append(entries, member)
 	}
@@ -112,7 +146,7 @@ func normalise(r io.Reader, at time.Time) ([]entry, error) {
 		}
 		return a.Name < b.Name
 	})
-	return entries, nil
+	return entries, status, nil
 }
 
 // capability is the one extended attribute that is kept: what a program may do without being root.

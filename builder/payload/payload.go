@@ -43,6 +43,8 @@ type Payload struct {
 	Recipe string
 
 	image func(ctx context.Context, image release.ContainerImage) (v1.Image, error)
+	// status, when set, is the dpkg database of an image's Debian packages.
+	status func(ctx context.Context, image release.ContainerImage) ([]byte, error)
 }
 
 // Binary is one verified static program on the builder's disk.
@@ -67,6 +69,17 @@ func (p Payload) ContainerImage(ctx context.Context, name string) (v1.Image, err
 		}
 	}
 	return nil, fmt.Errorf("finding container image %s: it is not among the %d of this payload", name, len(p.Images))
+}
+
+// PackageStatus is the text of a dpkg status file that names the Debian packages in the container image called name:
+// nil when it has none, or when nobody knows them.
+func (p Payload) PackageStatus(ctx context.Context, name string) ([]byte, error) {
+	for _, image := range p.Images {
+		if image.Name == name && p.status != nil {
+			return p.status(ctx, image)
+		}
+	}
+	return nil, nil
 }
 
 // wanted lists the container images of the request's roles and the names of all binaries that are needed.

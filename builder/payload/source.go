@@ -33,6 +33,9 @@ func (s Source) Provide(ctx context.Context, r Request) (Payload, error) {
 	payload.image = func(ctx context.Context, image release.ContainerImage) (v1.Image, error) {
 		return s.containerImage(ctx, image, payload.Binaries, r.Release.Timestamp)
 	}
+	payload.status = func(ctx context.Context, image release.ContainerImage) ([]byte, error) {
+		return s.packageStatus(ctx, image, r.Release.Timestamp)
+	}
 	pins, err := readPins(r, names)
 	if err != nil {
 		return Payload{}, err

@@ -11,9 +11,10 @@ const (
 	TypeESP        = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b"
 	TypeRoot       = "4f68bce3-e8cd-4db1-96e7-fbcaf984b709"
 	TypeRootVerity = "2c7357ed-ebd2-46d9-aec1-23d437ec2bf5"
-	// TypeState is "generic Linux data": the specification's type for /var needs a partition UUID made from the machine's
-	// id, and a node finds its state by label before it has one.
-	TypeState = "0fc63daf-8483-4772-8e79-3d69d8477de4"
+	// TypeState is the type of /var. The specification wants such a partition's UUID to follow from the machine's ID, so
+	// that others do not mount it by mistake; a node finds its state by label, before it has an ID. It is not "generic Linux
+	// data", which partitioning tools give to every partition that nobody gave a type.
+	TypeState = "4d21b016-b534-45c2-a9fb-5c16e091fd2d"
 )
 
 // alignment of partitions, in bytes. The partition tables at both ends of the disk get as much.

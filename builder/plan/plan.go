@@ -31,9 +31,11 @@ type Documents struct {
 
 // Plan is what a build is going to do: complete and checked.
 type Plan struct {
-	Image   Image
-	Profile profile.Profile
-	Release release.Release
+	Image Image
+	// ImageFile is the document's name in messages.
+	ImageFile string
+	Profile   profile.Profile
+	Release   release.Release
 	// ReleaseFiles is the release document's directory, with NAME.mod and NAME.sum of each source and the addons.
 	ReleaseFiles fs.FS
 	// ReleaseDir is that directory's name in messages.
@@ -77,6 +79,7 @@ func FromDocuments(d Documents) (Plan, error) {
 	}
 	p := Plan{
 		Image:           image,
+		ImageFile:       d.Image.File,
 		Profile:         role,
 		Release:         pinned,
 		ReleaseFiles:    d.Release.Dir,

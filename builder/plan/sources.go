@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/kiln-os/kiln/internal/document"
 	"github.com/kiln-os/kiln/internal/profile"
 	"github.com/kiln-os/kiln/internal/release"
 )
@@ -105,7 +106,11 @@ func (s Sources) readPath(kind, name string) (Document, error) {
 		return Document{}, Unknown{Kind: kind, Name: file, Path: true, Known: s.Names(kind)}
 	}
 	if err != nil {
-		return Document{}, fmt.Errorf("reading %s: %w", file, err)
+		var seen *fs.PathError
+		if errors.As(err, &seen) {
+			err = seen.Err
+		}
+		return Document{}, document.Problem{File: file, Text: fmt.Sprintf("cannot be read (%v); want a file that holds a document of kind %s", err, kind)}
 	}
 	return Document{File: file, Text: text, Dir: dir}, nil
 }

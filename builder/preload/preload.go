@@ -35,6 +35,8 @@ type Builder struct {
 type Image struct {
 	Name  string
 	Image v1.Image
+	// Packages is the text of a dpkg status file that names the Debian packages in it; empty when there are none.
+	Packages string
 }
 
 // Preload is a finished part.
@@ -42,6 +44,8 @@ type Preload struct {
 	parts.Part
 	// Manifests maps each container image's name to its manifest's digest.
 	Manifests map[string]string
+	// Packages maps the name of each container image with Debian packages to the text of their dpkg status file.
+	Packages map[string]string
 	// LayerBytes is the size of the layer cache; RawBytes that of the layers' tars.
 	LayerBytes, RawBytes int64
 }
@@ -59,7 +63,7 @@ var compression = []string{"-zlz4hc,9", "-C65536"}
 // Build makes the part called after inputs, which must name everything that the images are made from; images is called
 // only when the part is not there yet.
 func (b Builder) Build(ctx context.Context, inputs any, images func() ([]Image, error)) (Preload, error) {
-	key := parts.Key("preload", "1", inputs, compression, b.Epoch.Unix())
+	key := parts.Key("preload", "2", inputs, compression, b.Epoch.Unix())
 	if part, ok := b.Store.Find(key); ok {
 		return load(part)
 	}
@@ -83,6 +87,7 @@ func (b Builder) Build(ctx context.Context, inputs any, images func() ([]Image, 
 // summary is what a part says of itself.
 type summary struct {
 	Manifests  map[string]string
+	Packages   map[string]string
 	LayerBytes int64
 	RawBytes   int64
 }
@@ -96,11 +101,11 @@ func load(part parts.Part) (Preload, error) {
 	if err := json.Unmarshal(text, &s); err != nil {
 		return Preload{}, fmt.Errorf("reading %s: %w", part.Path("summary.json"), err)
 	}
-	return Preload{Part: part, Manifests: s.Manifests, LayerBytes: s.LayerBytes, RawBytes: s.RawBytes}, nil
+	return Preload{Part: part, Manifests: s.Manifests, Packages: s.Packages, LayerBytes: s.LayerBytes, RawBytes: s.RawBytes}, nil
 }
 
 func (b Builder) fill(ctx context.Context, dir string, images []Image, task *progress.Task) error {
-	s := summary{Manifests: map[string]string{}}
+	s := summary{Manifests: map[string]string{}, Packages: map[string]string{}}
 	for _, image := range images {
 		layers, err := image.Image.Layers()
 		if err != nil {
@@ -116,6 +121,9 @@ func (b Builder) fill(ctx context.Context, dir string, images []Image, task *pro
 			return fmt.Errorf("container image %s: %w", image.Name, err)
 		}
 		s.Manifests[image.Name] = digest.String()
+		if image.Packages != "" {
+			s.Packages[image.Name] = image.Packages
+		}
 		task.Say("%s", image.Name)
 	}
 	if err := writeArchive(filepath.Join(dir, "container-images.tar"), images); err != nil {

@@ -5,7 +5,6 @@ package rootfs
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -32,8 +31,28 @@ type Debian struct {
 	Epoch time.Time
 }
 
-// ErrNoMmdebstrap says that the one host program is missing.
-var ErrNoMmdebstrap = errors.New("mmdebstrap is not installed on this host; install the Debian package mmdebstrap (and uidmap, to build as an ordinary user), or run make deps")
+// MissingTool says that the host lacks a program.
+type MissingTool struct {
+	// Tool is the program, Package the Debian package that has it.
+	Tool, Package string
+}
+
+// Error names both.
+func (e MissingTool) Error() string {
+	return fmt.Sprintf("%s is missing on this machine; install Debian's %s, or run make deps", e.Tool, e.Package)
+}
+
+// checkHost looks for the programs that mmdebstrap takes from the host.
+func checkHost() error {
+	if command.Find("mmdebstrap") == "" {
+		return MissingTool{Tool: "mmdebstrap", Package: "mmdebstrap"}
+	}
+	// An ordinary user's packages are unpacked in a user namespace.
+	if os.Geteuid() != 0 && command.Find("newuidmap") == "" {
+		return MissingTool{Tool: "newuidmap", Package: "uidmap"}
+	}
+	return nil
+}
 
 // excludes keep out of an image what nobody reads on a node that nobody logs in to. Copyright files stay.
 var excludes = []string{
@@ -42,12 +61,19 @@ var excludes = []string{
 	"path-exclude=/usr/share/bash-completion/*", "path-exclude=/usr/share/zsh/*",
 }
 
+// listExtracted is a hook that writes down which packages a tree was extracted from: dpkg's own database knows only of
+// what it installed itself. MMDEBSTRAP_ESSENTIAL is mmdebstrap's list of the archives, by their paths within the tree.
+const listExtracted = `--extract-hook=for deb in $(printf '%s\n' $MMDEBSTRAP_ESSENTIAL | sort); do
+  echo 'Status: install ok unpacked' && dpkg-deb --field "$1/$deb" Package Source Version Architecture && echo || exit 1
+done >"$1/var/lib/dpkg/status"`
+
 // Installed makes a part with root.tar: packages and all they need, installed and configured.
 func (d Debian) Installed(ctx context.Context, packages []string) (parts.Part, error) {
 	return d.make(ctx, "packages", "essential", packages, "installing Debian packages")
 }
 
 // Extracted makes a part with root.tar: the files of packages and of all they need, with no maintainer script run.
+// Its dpkg database names the packages and their versions.
 func (d Debian) Extracted(ctx context.Context, kind string, packages []string) (parts.Part, error) {
 	return d.make(ctx, kind, "extract", packages, "unpacking Debian packages")
 }
@@ -55,12 +81,16 @@ func (d Debian) Extracted(ctx context.Context, kind string, packages []string) (
 func (d Debian) make(ctx context.Context, kind, variant string, packages []string, does string) (parts.Part, error) {
 	packages = append([]string(nil), packages...)
 	sort.Strings(packages)
-	key := parts.Key(kind, "1", variant, d.Suite, d.Mirror, packages, excludes, d.Epoch.Unix())
+	recipe := "1"
+	if variant == "extract" {
+		recipe = "2" // raised when listExtracted came
+	}
+	key := parts.Key(kind, recipe, variant, d.Suite, d.Mirror, packages, excludes, d.Epoch.Unix())
 	if part, ok := d.Store.Find(key); ok {
 		return part, nil
 	}
-	if command.Find("mmdebstrap") == "" {
-		return parts.Part{}, ErrNoMmdebstrap
+	if err := checkHost(); err != nil {
+		return parts.Part{}, err
 	}
 	task := d.Progress.Start(kind, fmt.Sprintf("%s (%d named, Debian %s)", does, len(packages), d.Suite))
 	part, err := d.Store.Make(ctx, key, func(ctx context.Context, dir string) error {
@@ -84,6 +114,9 @@ func (d Debian) bootstrap(ctx context.Context, tarball, variant string, packages
 		`--aptopt=APT::Install-Recommends "false"`, `--aptopt=Acquire::Retries "3"`}
 	for _, exclude := range excludes {
 		args = append(args, "--dpkgopt="+exclude)
+	}
+	if variant == "extract" {
+		args = append(args, listExtracted)
 	}
 	args = append(args, d.Suite, "-")
 	if d.Mirror != "" {

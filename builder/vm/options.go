@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 )
 
@@ -65,9 +66,9 @@ func (o Options) complete() (Options, error) {
 		o.Accel = TCG
 	}
 	var problems []error
-	for what, path := range map[string]*string{"disk image": &o.Disk, "kernel": &o.Kernel, "initrd": &o.Initrd, "Ignition config": &o.Ignition} {
+	place := func(what string, path *string) {
 		if *path == "" {
-			continue
+			return
 		}
 		absolute, err := existing(*path)
 		if err != nil {
@@ -75,12 +76,13 @@ func (o Options) complete() (Options, error) {
 		}
 		*path = absolute
 	}
-	for i, path := range o.ExtraDisks {
-		absolute, err := existing(path)
-		if err != nil {
-			problems = append(problems, fmt.Errorf("extra disk: %w", err))
-		}
-		o.ExtraDisks[i] = absolute
+	place("disk image", &o.Disk)
+	place("kernel", &o.Kernel)
+	place("initrd", &o.Initrd)
+	place("Ignition config", &o.Ignition)
+	o.ExtraDisks = slices.Clone(o.ExtraDisks)
+	for i := range o.ExtraDisks {
+		place("extra disk", &o.ExtraDisks[i])
 	}
 	if (o.Disk == "") == (o.Kernel == "") {
 		problems = append(problems, errors.New("machine: want either a disk image or a kernel to boot"))

@@ -2,7 +2,6 @@ package vm
 
 import (
 	"bufio"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -103,7 +102,7 @@ func (q *qmp) gone(wait time.Duration) bool {
 // Close ends the connection; the machine goes on.
 func (q *qmp) Close() error { return q.conn.Close() }
 
-func control(_ context.Context, dir, name string) error {
+func control(dir, name string) error {
 	client, err := dialQMP(dir)
 	if err != nil {
 		return fmt.Errorf("reaching QEMU in %s: %w", dir, err)

@@ -151,7 +151,7 @@ func (r *Running) Wait() error {
 
 // Powerdown presses the machine's power button and waits until the machine is off or ctx ends.
 func (r *Running) Powerdown(ctx context.Context) error {
-	if err := control(ctx, r.Dir, "system_powerdown"); err != nil {
+	if err := control(r.Dir, "system_powerdown"); err != nil {
 		return err
 	}
 	select {
@@ -163,4 +163,4 @@ func (r *Running) Powerdown(ctx context.Context) error {
 }
 
 // Reset presses the machine's reset button.
-func (r *Running) Reset(ctx context.Context) error { return control(ctx, r.Dir, "system_reset") }
+func (r *Running) Reset() error { return control(r.Dir, "system_reset") }

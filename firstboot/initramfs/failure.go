@@ -116,26 +116,20 @@ func (b *boot) countdown() {
 
 const busybox = "/bin/busybox"
 
+// shellScript opens the shell in a session of its own, so that control-C stops the program in the shell and nothing else. It names
+// /dev/console itself: a pipe of ours would outlive what the shell leaves in the background.
+const shellScript = "/bin/busybox setsid -c /bin/busybox sh <>/dev/console >&0 2>&0; true"
+
 // shell runs busybox on the console until it ends.
 func (b *boot) shell() {
 	b.console.complain("kiln.shell is on the kernel command line: here is a shell; the machine restarts when it ends")
-	ctx, streams := context.Background(), command.Command{Name: busybox, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
-	install := streams
-	install.Args = []string{"--install", "-s", "/bin"}
-	_, _ = b.commands.Run(ctx, install)
-	run := streams
-	// A session of its own, so that control-C stops the program in the shell and not the machine. setsid goes
-	// to the background for it.
-	run.Args = []string{"setsid", "-c", busybox, "sh"}
-	run.Env = []string{"PATH=/bin", "HOME=/", "TERM=linux"}
-	if _, err := b.commands.Run(ctx, run); err != nil {
+	ctx := context.Background()
+	_, _ = b.commands.Run(ctx, command.Command{Name: busybox, Args: []string{"--install", "-s", "/bin"}})
+	_, err := b.commands.Run(ctx, command.Command{
+		Name: busybox, Args: []string{"sh", "-c", shellScript}, Env: []string{"PATH=/bin", "HOME=/", "TERM=linux"},
+	})
+	if err != nil {
 		b.console.complain("no shell: %s", err)
 		b.countdown()
-		return
-	}
-	for {
-		if _, err := unix.Wait4(-1, nil, 0, nil); err != nil && !errors.Is(err, unix.EINTR) {
-			return
-		}
 	}
 }

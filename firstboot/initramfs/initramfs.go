@@ -107,11 +107,14 @@ func (b *boot) run(ctx context.Context) error {
 			return &StepError{Step: s.Name, Err: err}
 		}
 		took := uptime() - at
-		b.facts.Steps = append(b.facts.Steps, Timing{Name: s.Name, At: at.Seconds(), Seconds: took.Seconds()})
+		b.facts.Steps = append(b.facts.Steps, Timing{Name: s.Name, At: milliseconds(at), Seconds: milliseconds(took)})
 		b.console.say("%-12s %6.3f s  %s", s.Name, took.Seconds(), note)
 	}
 	return errors.New("init returned")
 }
+
+// milliseconds is d in seconds, with three decimals.
+func milliseconds(d time.Duration) float64 { return float64(d.Milliseconds()) / 1000 }
 
 func (b *boot) mounts(context.Context) (string, error) {
 	if err := mountSystem(); err != nil {

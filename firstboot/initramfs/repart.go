@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -67,13 +68,10 @@ func parseMinimum(text []byte) (int64, error) {
 	if match == nil {
 		return 0, nil
 	}
-	n, err := strconv.ParseInt(string(match[1]), 10, 32)
-	if err != nil && len(match[2]) > 0 {
+	unit := map[string]int64{"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}[string(match[2])]
+	n, err := strconv.ParseInt(string(match[1]), 10, 64)
+	if err != nil || n > math.MaxInt64/unit {
 		return 0, errors.New("reading the definition of the state partition: SizeMinBytes is too large")
 	}
-	if len(match[2]) == 0 {
-		return strconv.ParseInt(string(match[1]), 10, 64)
-	}
-	unit := map[string]int64{"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}[string(match[2])]
 	return n * unit, nil
 }

@@ -131,9 +131,17 @@ func clusterWide(o Options) clusterConfiguration {
 		Networking:           networking{c.PodSubnet, c.ServiceSubnet, c.DNSDomain},
 		APIServer:            apiServer{CertSANs: certificateNames(o.Identity)},
 		// The default lies in the read-only /usr; it has to be the kubelet's volumePluginDir.
-		ControllerManager: component{ExtraArgs: []argument{{"flex-volume-plugin-dir", nodefs.VolumePlugins}}},
+		ControllerManager: component{ExtraArgs: append([]argument{{"flex-volume-plugin-dir", nodefs.VolumePlugins}}, patience()...)},
+		Scheduler:         component{ExtraArgs: patience()},
 		Etcd:              etcd{localEtcd{EtcdData}},
 	}
+}
+
+// patience is how long the leading controller manager or scheduler may fail to renew its lease before it ends itself. The
+// default, 10 s, restarts both whenever etcd's disk stalls for as long, which slow and emulated machines do; the price is
+// that another control plane takes over after 40 s instead of 15 s.
+func patience() []argument {
+	return []argument{{"leader-elect-lease-duration", "40s"}, {"leader-elect-renew-deadline", "30s"}, {"leader-elect-retry-period", "4s"}}
 }
 
 // certificateNames are what clients may call the API server: the node, the endpoint and what the identity adds.

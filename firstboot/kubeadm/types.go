@@ -73,6 +73,7 @@ type clusterConfiguration struct {
 	Networking           networking `json:"networking"`
 	APIServer            apiServer  `json:"apiServer"`
 	ControllerManager    component  `json:"controllerManager"`
+	Scheduler            component  `json:"scheduler"`
 	Etcd                 etcd       `json:"etcd"`
 }
 

@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -69,7 +70,8 @@ func (e *ExitError) Error() string {
 	return fmt.Sprintf("%s ended with exit code %d:\n%s", e.Name, e.Code, indent(e.Tail))
 }
 
-// Run starts c and waits for it. When ctx ends, the program and its children get SIGTERM, and SIGKILL ten seconds later.
+// Run starts c and waits for it. When ctx ends, the program and its children get SIGTERM, and the program SIGKILL ten
+// seconds later. It gets SIGKILL when this process is killed, too: it must not write on where the next one begins anew.
 func (Exec) Run(ctx context.Context, c Command) (Usage, error) {
 	cmd := exec.CommandContext(ctx, c.Name, c.Args...)
 	cmd.Dir, cmd.Stdin, cmd.Stdout = c.Dir, c.Stdin, c.Stdout
@@ -82,7 +84,10 @@ func (Exec) Run(ctx context.Context, c Command) (Usage, error) {
 	if c.Stderr != nil {
 		cmd.Stderr = io.MultiWriter(c.Stderr, tail)
 	}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Chroot: c.Chroot, Credential: c.Credential}
+	// The parent whose death Pdeathsig means is the thread that forks: this one has to live for as long as the program.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, Chroot: c.Chroot, Credential: c.Credential}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
 	cmd.WaitDelay = 10 * time.Second
 	start := time.Now()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"sort"
@@ -18,8 +19,9 @@ import (
 	"github.com/kiln-os/kiln/internal/command"
 )
 
-// readiness compares two ways from "containerd starts" to "every container image is listed and its root is mounted":
-// kiln's (manifests alone, layers in the read-only cache) and an import of the same container images.
+// readiness compares two ways from "containerd answers" to "every container image is listed and unpacked, and the
+// first one's root is mounted": kiln's (manifests alone, layers in the read-only cache) and an import of the same
+// container images. After the clock has stopped, the root of every other one is mounted too: they have to be there.
 type readiness struct {
 	// containerd and ctr are the release's binaries.
 	containerd, ctr string
@@ -82,8 +84,6 @@ func (r readiness) once(ctx context.Context, w way) (result taken, err error) {
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		return result, err
 	}
-	unix.Sync()
-	start := time.Now()
 	log, err := os.Create(filepath.Join(dir, "log"))
 	if err != nil {
 		return result, err
@@ -94,66 +94,98 @@ func (r readiness) once(ctx context.Context, w way) (result taken, err error) {
 		return result, err
 	}
 	defer daemon.Kill()
-	cpu, err := r.becomeReady(ctx, dir, socket, w)
+	defer r.unmount(dir)
+	if err := answers(ctx, socket); err != nil {
+		return result, err
+	}
+	c := client{readiness: r, dir: dir, socket: socket, way: w}
+	unix.Sync()
+	start, idle := time.Now(), processCPU(daemon.PID)
+	err = c.become(ctx)
+	unix.Sync()
+	result.wall = time.Since(start)
+	result.cpu = c.cpu + processCPU(daemon.PID) - idle
 	if err != nil {
 		text, _ := os.ReadFile(log.Name())
 		return result, fmt.Errorf("%w\n%s", err, tail(string(text)))
 	}
-	unix.Sync()
-	result.wall = time.Since(start)
-	result.cpu = cpu + processCPU(daemon.PID)
-	result.bytes, err = diskUsage(filepath.Join(dir, "root"))
-	return result, errors.Join(err, r.unmount(context.WithoutCancel(ctx), dir, socket))
+	if result.bytes, err = diskUsage(filepath.Join(dir, "root")); err != nil {
+		return result, err
+	}
+	for i := range r.names[1:] {
+		if err := c.mount(ctx, i+1); err != nil {
+			return result, err
+		}
+	}
+	return result, nil
 }
 
-// becomeReady imports, lists, and mounts the root of every container image; it returns what the clients computed.
-func (r readiness) becomeReady(ctx context.Context, dir, socket string, w way) (time.Duration, error) {
+func answers(ctx context.Context, socket string) error {
 	for {
-		if _, err := os.Stat(socket); err == nil {
-			break
+		if connection, err := net.Dial("unix", socket); err == nil {
+			return connection.Close()
 		}
 		if ctx.Err() != nil {
-			return 0, fmt.Errorf("waiting for containerd's socket: %w", ctx.Err())
+			return fmt.Errorf("waiting for containerd's socket: %w", ctx.Err())
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
-	var cpu time.Duration
-	ctr := func(args ...string) (string, error) {
-		var out strings.Builder
-		usage, err := r.run.Run(ctx, command.Command{
-			Name: r.ctr, Args: append([]string{"--address", socket, "--namespace", "k8s.io"}, args...), Stdout: &out,
-		})
-		cpu += usage.CPU
-		return out.String(), err
-	}
-	if _, err := ctr("images", "import", "--platform", "linux/amd64", "--snapshotter", w.snapshotter, w.archive); err != nil {
-		return cpu, err
-	}
-	listed, err := ctr("images", "ls", "-q")
-	if err != nil {
-		return cpu, err
-	}
-	for i, name := range r.names {
-		if !strings.Contains(listed, name+"\n") {
-			return cpu, fmt.Errorf("container image %s is not listed after the import", name)
-		}
-		target := filepath.Join(dir, "mnt", strconv.Itoa(i))
-		if err := os.MkdirAll(target, 0o755); err != nil {
-			return cpu, err
-		}
-		if _, err := ctr("images", "mount", "--snapshotter", w.snapshotter, "--platform", "linux/amd64", name, target); err != nil {
-			return cpu, fmt.Errorf("mounting the root of %s: %w", name, err)
-		}
-	}
-	return cpu, nil
 }
 
-func (r readiness) unmount(_ context.Context, dir, _ string) error {
-	var errs []error
-	for i := range r.names {
-		errs = append(errs, unix.Unmount(filepath.Join(dir, "mnt", strconv.Itoa(i)), unix.MNT_DETACH))
+// client is ctr, talking to one containerd.
+type client struct {
+	readiness
+	dir, socket string
+	way         way
+	cpu         time.Duration
+}
+
+func (c *client) ctr(ctx context.Context, args ...string) (string, error) {
+	var out strings.Builder
+	usage, err := c.run.Run(ctx, command.Command{
+		Name: c.readiness.ctr, Args: append([]string{"--address", c.socket, "--namespace", "k8s.io"}, args...), Stdout: &out,
+	})
+	c.cpu += usage.CPU
+	return out.String(), err
+}
+
+// become imports, lists, and mounts the first container image's root.
+func (c *client) become(ctx context.Context) error {
+	if _, err := c.ctr(ctx, "images", "import", "--platform", "linux/amd64", "--snapshotter", c.way.snapshotter, c.way.archive); err != nil {
+		return err
 	}
-	return errors.Join(errs...)
+	listed, err := c.ctr(ctx, "images", "ls", "-q")
+	if err != nil {
+		return err
+	}
+	for _, name := range c.names {
+		if !strings.Contains(listed, name+"\n") {
+			return fmt.Errorf("container image %s is not listed after the import", name)
+		}
+	}
+	return c.mount(ctx, 0)
+}
+
+// mount mounts the root of container image number i and looks for the program that it is there for.
+func (c *client) mount(ctx context.Context, i int) error {
+	target := filepath.Join(c.dir, "mnt", strconv.Itoa(i))
+	if err := os.MkdirAll(target, 0o755); err != nil {
+		return err
+	}
+	if _, err := c.ctr(ctx, "images", "mount", "--snapshotter", c.way.snapshotter, "--platform", "linux/amd64", c.names[i], target); err != nil {
+		return fmt.Errorf("mounting the root of %s: %w", c.names[i], err)
+	}
+	entries, err := os.ReadDir(target)
+	if err == nil && len(entries) == 0 {
+		err = fmt.Errorf("the root of %s is empty", c.names[i])
+	}
+	return err
+}
+
+func (r readiness) unmount(dir string) {
+	for i := range r.names {
+		_ = unix.Unmount(filepath.Join(dir, "mnt", strconv.Itoa(i)), unix.MNT_DETACH)
+	}
 }
 
 // clear removes a containerd's directory, with whatever its snapshots have mounted below.

@@ -81,11 +81,13 @@ func (b built) peer(t *testing.T, name string, args ...string) (string, error) {
 func TestImage(t *testing.T) {
 	b := build(t)
 	disk := filepath.Join(b.dir, bake.FileDisk)
-	t.Run("digest is the manifest's", func(t *testing.T) {
-		sum, err := parts.SHA256File(disk)
-		must(t, err)
-		if sum != b.Files[0].SHA256 {
-			t.Errorf("disk.raw has %s, the manifest says %s", sum, b.Files[0].SHA256)
+	t.Run("digests are the manifest's", func(t *testing.T) {
+		for i, want := range []string{bake.FileDisk, bake.FileSBOM} {
+			sum, err := parts.SHA256File(filepath.Join(b.dir, want))
+			must(t, err)
+			if i >= len(b.Files) || b.Files[i].Name != want || sum != b.Files[i].SHA256 {
+				t.Errorf("%s has %s, the manifest says %+v", want, sum, b.Files)
+			}
 		}
 	})
 	t.Run("sgdisk and sfdisk accept the partition table", func(t *testing.T) {
@@ -240,8 +242,10 @@ func checkReproducible(t *testing.T, b built) {
 	if second.RootHash != b.RootHash {
 		t.Errorf("root hash %s, first %s", second.RootHash, b.RootHash)
 	}
-	if second.Files[0].SHA256 != b.Files[0].SHA256 {
-		t.Errorf("disk.raw has SHA-256 %s, first %s", second.Files[0].SHA256, b.Files[0].SHA256)
+	for i, file := range b.Files {
+		if i >= len(second.Files) || second.Files[i].SHA256 != file.SHA256 {
+			t.Errorf("%s has SHA-256 %s, of the second build are %+v", file.Name, file.SHA256, second.Files)
+		}
 	}
 }
 

@@ -62,7 +62,7 @@ func TestDriver(t *testing.T) {
 		if _, err := m.Console().WaitFor(t.Context(), speaks, time.Minute); err != nil {
 			t.Fatal(err)
 		}
-		if err := m.Reset(t.Context()); err != nil {
+		if err := m.Reset(); err != nil {
 			t.Fatal(err)
 		}
 		select {

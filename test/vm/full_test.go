@@ -13,8 +13,11 @@ import (
 // TestMalformedIdentity: every problem of the document is on the console.
 func TestMalformedIdentity(t *testing.T) {
 	w := newWorld(t)
-	config := bad(t, w.identity(t, 6443), "address: "+vm.Guest, "address: nowhere", "initialise:", "initialize:")
-	w.refuses(t, vm.Options{Dir: w.place(t, "malformed-identity"), Ignition: config}, "initialize")
+	config := changed(t, w.identity(t, 6443), func(document map[string]any) {
+		node := within(document, "node")
+		node["address"], node["initialize"] = "nowhere", true
+	})
+	w.refuses(t, vm.Options{Dir: w.place(t, "malformed-identity"), Ignition: config}, "node.address", "node.initialize")
 }
 
 // TestPowerCuts pulls the plug at several points of a first boot; the next boot goes on, and the node becomes Ready.

@@ -1,0 +1,148 @@
+package bake
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kiln-os/kiln/builder/parts"
+)
+
+// otherOut ends messages about the output directory.
+const otherOut = "name another directory with -o"
+
+// checkOut finds, before minutes of building, that dir cannot become the output directory. It makes nothing.
+func checkOut(dir string) error {
+	for at := filepath.Clean(dir); ; at = filepath.Dir(at) {
+		info, err := os.Stat(at)
+		switch {
+		case errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR):
+			continue // the first one that exists decides; the root and "." do
+		case err == nil && !info.IsDir():
+			return &parts.PlaceError{Dir: at, Text: "is a file, and the results want a directory; remove it, or " + otherOut}
+		case err == nil:
+			err = unix.Access(at, unix.W_OK|unix.X_OK)
+		}
+		if err != nil {
+			return &parts.PlaceError{Dir: at, Err: err, Text: fmt.Sprintf("cannot be written (%v), and %s is to hold the results; change that, or %s", err, dir, otherOut)}
+		}
+		return nil
+	}
+}
+
+// openOut makes the output directory and keeps other builds out of it until the returned function is called.
+func openOut(ctx context.Context, dir string) (unlock func(), err error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("making the output directory: %w", err)
+	}
+	file, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := parts.Lock(ctx, file); err != nil {
+		return nil, fmt.Errorf("waiting for another build into %s: %w", dir, err)
+	}
+	return func() { file.Close() }, nil
+}
+
+// writeDisk writes the disk image beside its final name and renames it: the output directory never holds half of one.
+func (b *build) writeDisk(ctx context.Context) (note string, err error) {
+	layout := b.Plan.Layout()
+	key := parts.Key("output", "2", b.boot.Name, b.sealed.Name, layout)
+	_, missing := os.Stat(b.Out)
+	unlock, err := openOut(ctx, b.Out)
+	if err != nil {
+		return "", b.outError(err)
+	}
+	b.unlock = unlock
+	if previous, err := ReadManifest(b.Out); err == nil && previous.Key == key && previous.intact(b.Out) {
+		previous.Unchanged, previous.Timings = true, b.manifest.Timings
+		b.manifest = previous
+		return "unchanged", nil
+	}
+	if err := b.replaceDisk(); err != nil {
+		if missing != nil {
+			_ = os.Remove(b.Out) // only if it is empty, as it was made
+		}
+		return "", b.outError(err)
+	}
+	b.describe(key)
+	return "", b.addFile(FileDisk, b.diskSum)
+}
+
+func (b *build) replaceDisk() error {
+	disk, err := b.disk()
+	if err != nil {
+		return err
+	}
+	if err := b.room(disk.Partitions[0].Size); err != nil {
+		return err
+	}
+	task := b.Progress.Start("disk", "writing "+filepath.Join(b.Out, FileDisk))
+	work := filepath.Join(b.Out, "."+FileDisk+".part")
+	defer os.Remove(work)
+	if err := remove(work); err != nil {
+		task.Fail()
+		return err
+	}
+	if b.diskSum, err = disk.Write(work); err != nil {
+		task.Fail()
+		return err
+	}
+	// Without its manifest the directory holds no image, whatever happens between here and the end.
+	if err := errors.Join(remove(filepath.Join(b.Out, FileManifest)), os.Rename(work, filepath.Join(b.Out, FileDisk))); err != nil {
+		task.Fail()
+		return err
+	}
+	task.Done("")
+	return nil
+}
+
+func remove(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// room refuses to begin what the filesystem has no space for.
+func (b *build) room(esp int64) error {
+	need := esp / 4
+	for _, path := range []string{b.sealed.Path(fileRoot), b.sealed.Path(fileVerity)} {
+		info, err := os.Stat(path)
+		if err != nil {
+			return err
+		}
+		need += info.Size()
+	}
+	var stat syscall.Statfs_t
+	if err := syscall.Statfs(b.Out, &stat); err != nil {
+		return err
+	}
+	if have := int64(stat.Bavail) * stat.Bsize; have < need {
+		return &parts.PlaceError{Dir: b.Out, Text: fmt.Sprintf(
+			"its filesystem has %d MiB free, and the image needs %d MiB; free some, or %s", have>>20, need>>20, otherOut)}
+	}
+	return nil
+}
+
+// outError says what to do when err comes of what the output directory is, or of a full filesystem.
+func (b *build) outError(err error) error {
+	var path *fs.PathError
+	switch {
+	case err == nil:
+		return nil
+	case parts.IsFull(err):
+		return &parts.PlaceError{Dir: b.Out, Err: err, Text: "no space left while writing the image; free some, or " + otherOut}
+	case errors.As(err, &path) && (errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) || errors.Is(err, syscall.ENOTDIR)):
+		return &parts.PlaceError{Dir: path.Path, Err: err, Text: fmt.Sprintf("cannot be written (%v), and %s is to hold the results; change that, or %s", path.Err, b.Out, otherOut)}
+	default:
+		return err
+	}
+}
