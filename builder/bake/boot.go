@@ -73,7 +73,7 @@ func (b *build) checkFits(path string, content plan.Content) error {
 // makeBoot makes what the firmware loads.
 func (b *build) makeBoot(ctx context.Context) (note string, err error) {
 	image := b.Plan.Image
-	key := parts.Key("boot", "1", b.sealed.Name, filepath.Base(b.tools.Dir), b.kernel.Key(), b.firstbootSum, image, b.version)
+	key := parts.Key("boot", "2", b.sealed.Name, filepath.Base(b.tools.Dir), b.kernel.Key(), b.firstbootSum, image, b.version)
 	b.boot, err = b.makePart(ctx, key, "boot", "making initramfs, unified kernel image and EFI system partition", func(ctx context.Context, dir string, _ *progress.Task) error {
 		initramfs, err := b.initramfs(ctx)
 		if err != nil {

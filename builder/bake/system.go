@@ -36,11 +36,13 @@ func (b *build) packPayload(ctx context.Context) (note string, err error) {
 	key := parts.Key("payload-fs", "1", b.payloadSums(), b.preload.Name, b.Plan.Release.Node, payloadLevel, b.Plan.Release.Timestamp.Unix())
 	b.payloadFS, err = b.makePart(ctx, key, "payload-fs", "packing binaries and layers", func(ctx context.Context, dir string, _ *progress.Task) error {
 		tree := filepath.Join(dir, "tree")
-		defer parts.RemoveAll(tree)
 		if err := b.linkPayload(tree); err != nil {
 			return err
 		}
-		return b.squashfs(payloadLevel).PackDir(ctx, filepath.Join(dir, "payload.squashfs"), tree)
+		if err := b.squashfs(payloadLevel).PackDir(ctx, filepath.Join(dir, "payload.squashfs"), tree); err != nil {
+			return err
+		}
+		return parts.RemoveAll(tree)
 	})
 	return "", err
 }
@@ -64,8 +66,8 @@ func (b *build) linkPayload(tree string) error {
 	})
 }
 
-// masked are generators that guess at consoles, partitions and scripts which a node of kiln does not have.
-var masked = []string{"systemd-getty-generator", "systemd-gpt-auto-generator", "systemd-sysv-generator", "systemd-rc-local-generator", "systemd-ssh-generator"}
+// masked are generators that guess at consoles and scripts which a node of kiln does not have.
+var masked = []string{"systemd-getty-generator", "systemd-sysv-generator", "systemd-rc-local-generator", "systemd-ssh-generator"}
 
 // packSystem packs packages, modules, overlay and what kiln itself writes.
 func (b *build) packSystem(ctx context.Context) (note string, err error) {

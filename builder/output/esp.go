@@ -56,7 +56,8 @@ func (e ESP) Write(ctx context.Context, out string) error {
 		}
 	}
 	for _, name := range sorted(e.Files) {
-		if err := e.mtool(ctx, "mcopy", "-m", "-i", out, e.Files[name], "::/"+name); err != nil {
+		// Without -m, which would keep the time at which the host's file was made.
+		if err := e.mtool(ctx, "mcopy", "-i", out, e.Files[name], "::/"+name); err != nil {
 			return fmt.Errorf("writing %s to the EFI system partition: %w", name, err)
 		}
 	}

@@ -40,7 +40,7 @@ func IsFull(err error) bool {
 
 // explain says which directory was too full when err comes of a full filesystem. It looks before anything is removed.
 func (s Store) explain(key string, err error) error {
-	kind, _, _ := strings.Cut(key, "-")
+	kind := key[:max(strings.LastIndexByte(key, '-'), 0)]
 	temporary := os.TempDir()
 	switch {
 	case nearlyFull(s.Dir): // a program that is cut short by this does not always say so

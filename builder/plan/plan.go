@@ -98,6 +98,10 @@ func (p Plan) CommandLine(rootHash string) string {
 		nodefs.ParamPlatform + "=" + p.Image.Platform,
 		// A kernel that cannot go on gives somebody a minute to read why, then starts the machine again.
 		"panic=60",
+		// The kernel may use the backup partition table when a power cut has spoilt the first.
+		"gpt",
+		// The initramfs has mounted everything, and nobody is there to answer questions.
+		"systemd.gpt_auto=no", "systemd.firstboot=no",
 	}
 	return strings.Join(append(arguments, p.Image.KernelArguments...), " ")
 }

@@ -26,8 +26,8 @@ func authoritiesOf(name string) *cluster.Authorities {
 }
 
 func TestStepNames(t *testing.T) {
-	plain := []string{"hostname", "clock", "network", "container-images", "kubeadm-config", "kubeadm-init", "addons", "register", "ready", "outcome"}
-	staged := slices.Insert(slices.Clone(plain), 4, "authorities")
+	plain := []string{"hostname", "clock", "network", "service-route", "container-images", "kubeadm-config", "kubeadm-init", "addons", "register", "ready", "outcome"}
+	staged := slices.Insert(slices.Clone(plain), 5, "authorities")
 	tests := []struct {
 		name string
 		id   cluster.Identity
@@ -55,7 +55,7 @@ func TestDryRun(t *testing.T) {
 	if err := w.m.DryRun(t.Context(), &out); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{" 1  identity ", " 6  kubeadm-config ", "11  outcome", "token: '[redacted]'", "advertiseAddress: 10.0.2.15", "cp1, from test source"} {
+	for _, want := range []string{" 1  identity ", " 7  kubeadm-config ", "12  outcome", "token: '[redacted]'", "advertiseAddress: 10.0.2.15", "cp1, from test source"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("lacks %q:\n%s", want, &out)
 		}

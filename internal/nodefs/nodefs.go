@@ -28,6 +28,8 @@ const (
 	Firstboot = "/usr/bin/firstboot"
 	Kubeadm   = "/usr/bin/kubeadm"
 	Ctr       = "/usr/bin/ctr"
+	// Networkctl makes systemd-networkd read its configuration again.
+	Networkctl = "/usr/bin/networkctl"
 	// CNIPlugins and CNIConfig are containerd's bin_dir and conf_dir. The latter is made anew on each boot, so that a
 	// node is Ready only once its pod network is.
 	CNIPlugins = "/usr/lib/cni"
@@ -68,6 +70,8 @@ const (
 	Manifests        = Kubernetes + "/manifests"
 	Hostname         = "/etc/hostname"
 	Hosts            = "/etc/hosts"
+	// NetworkConfig is where systemd-networkd looks for what this node adds.
+	NetworkConfig = "/etc/systemd/network"
 )
 
 // Names on the disk (GPT partition labels and filesystem labels).
