@@ -206,6 +206,8 @@ func (b *boot) findRoot(ctx context.Context) (string, error) {
 }
 
 func (b *boot) mountRoot(context.Context) (string, error) {
+	// From here on a damaged block stops the kernel, which leaves nobody to explain.
+	b.console.say("verity: should the kernel stop with \"dm-verity device corrupted\", the root on %s is damaged: write the image to the disk again", b.root.disk.path)
 	device, err := openVerity(b.root.dataPath(), b.root.treePath(), b.params.RootHash)
 	if err != nil {
 		return "", err

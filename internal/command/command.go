@@ -71,7 +71,8 @@ func (e *ExitError) Error() string {
 }
 
 // Run starts c and waits for it. When ctx ends, the program and its children get SIGTERM, and the program SIGKILL ten
-// seconds later. It gets SIGKILL when this process is killed, too: it must not write on where the next one begins anew.
+// seconds later. It gets SIGTERM when this process is killed, too: it must not write on where the next one begins anew,
+// but mmdebstrap has mounts to undo.
 func (Exec) Run(ctx context.Context, c Command) (Usage, error) {
 	cmd := exec.CommandContext(ctx, c.Name, c.Args...)
 	cmd.Dir, cmd.Stdin, cmd.Stdout = c.Dir, c.Stdin, c.Stdout
@@ -87,7 +88,7 @@ func (Exec) Run(ctx context.Context, c Command) (Usage, error) {
 	// The parent whose death Pdeathsig means is the thread that forks: this one has to live for as long as the program.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, Chroot: c.Chroot, Credential: c.Credential}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM, Chroot: c.Chroot, Credential: c.Credential}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
 	cmd.WaitDelay = 10 * time.Second
 	start := time.Now()
