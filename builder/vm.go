@@ -2,11 +2,9 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,11 +12,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/kiln-os/kiln/builder/bake"
 	"github.com/kiln-os/kiln/builder/parts"
 	"github.com/kiln-os/kiln/builder/vm"
-	"github.com/kiln-os/kiln/internal/command"
-	"github.com/kiln-os/kiln/internal/document"
 )
 
 // vmFlags are what `kiln vm` was asked for.
@@ -73,102 +68,6 @@ otherwise instructions are emulated, and a control plane needs some minutes.`,
 	_ = cmd.RegisterFlagCompletionFunc("wait", cobra.FixedCompletions([]string{"ready", "none"}, cobra.ShellCompDirectiveNoFileComp))
 	cmd.AddCommand(newVMStop())
 	return cmd
-}
-
-func newVMStop() *cobra.Command {
-	var grace time.Duration
-	cmd := &cobra.Command{
-		Use:   "stop DIR",
-		Short: "Stop a machine that kiln vm --detach left running",
-		Long: `Press the power button of the machine that runs the image in DIR, or whose --data
-directory DIR is, and pull the plug if it is not off in time.`,
-		Example: "  kiln vm stop out/image",
-		Args:    operands("DIR"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			dir := args[0]
-			if _, err := vm.ReadState(dir); err != nil {
-				dir = detachedDir(args[0])
-			}
-			clean, err := vm.Stop(dir, grace)
-			if errors.Is(err, vm.ErrNotRunning) {
-				return usageError{err}
-			}
-			if err != nil {
-				return err
-			}
-			how := "powered off"
-			if !clean {
-				how = "switched off: it did not power off within " + grace.String()
-			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s\t%s\n", dir, how)
-			return err
-		},
-	}
-	cmd.Flags().DurationVar(&grace, "grace", 90*time.Second, "how long the machine may take to power off")
-	return cmd
-}
-
-// detachedDir is where a detached machine lives by default: beside the image, for a build may replace what is in it.
-func detachedDir(image string) string { return filepath.Clean(image) + ".vm" }
-
-// options checks the flags before anything is made.
-func (f vmFlags) options(dir string) (vm.Options, vm.Accel, error) {
-	o := vm.Options{
-		Disk: filepath.Join(dir, bake.FileDisk), MemoryMiB: f.memory, CPUs: f.cpus, Ignition: f.identity,
-		KernelArguments: f.extra, APIPort: f.port, Detach: f.detach, Host: command.Exec{},
-	}
-	manifest, err := bake.ReadManifest(dir)
-	if err != nil {
-		return o, "", err
-	}
-	var problems []error
-	accel, err := vm.ParseAccel(f.accel)
-	if err != nil {
-		problems = append(problems, usageError{err})
-	}
-	size, err := document.ParseSize(f.size)
-	if err != nil {
-		problems = append(problems, usagef("--disk-size: %w", err))
-	} else if int64(size) < manifest.MinimumDisk {
-		problems = append(problems, usagef("--disk-size: %s is too small for this image; want at least %s", size, document.Size(manifest.MinimumDisk)))
-	}
-	o.DiskSize = int64(size)
-	if f.wait != "ready" && f.wait != "none" {
-		problems = append(problems, usagef("--wait: unknown %q (want ready or none)", f.wait))
-	}
-	if f.console && f.detach {
-		problems = append(problems, usagef("--console shows what a machine says, --detach leaves it; want one of them"))
-	}
-	return o, accel, errors.Join(append(problems, checkIgnition(f.identity), checkPort(f.port))...)
-}
-
-// checkIgnition finds the usual mistake, an identity instead of the config that holds it, before a machine boots in vain.
-func checkIgnition(path string) error {
-	if path == "" {
-		return nil
-	}
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return usagef("--identity: %w", err)
-	}
-	var config struct {
-		Ignition *struct{} `json:"ignition"`
-	}
-	if json.Unmarshal(text, &config) != nil || config.Ignition == nil {
-		return usagef("--identity: %s is not an Ignition config; kiln identity new makes one, config.ign", path)
-	}
-	return nil
-}
-
-func checkPort(port int) error {
-	if port == 0 {
-		return nil
-	}
-	listener, err := net.Listen("tcp4", fmt.Sprintf("127.0.0.1:%d", port))
-	if err != nil {
-		return usagef("--api-port: %d cannot be used (%v); stop what uses it or choose another one", port, err)
-	}
-	return listener.Close()
 }
 
 func runVM(cmd *cobra.Command, env environment, dir string, f vmFlags) error {

@@ -103,7 +103,8 @@ func Run(ctx context.Context, o Options) (Manifest, error) {
 	for _, s := range b.steps() {
 		begin, cpu := time.Now(), cpuSeconds()
 		note, err := "", ctx.Err()
-		if err == nil {
+		// Once the disk is replaced, only going on to the end leaves the directory right.
+		if err == nil || b.diskSum != "" {
 			note, err = s.Run(ctx)
 		}
 		if err != nil && ctx.Err() != nil {

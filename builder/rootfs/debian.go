@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/kiln-os/kiln/builder/parts"
 	"github.com/kiln-os/kiln/builder/progress"
 	"github.com/kiln-os/kiln/internal/command"
@@ -124,12 +126,22 @@ func (d Debian) bootstrap(ctx context.Context, tarball, variant string, packages
 	}
 	_, err = d.Run.Run(ctx, command.Command{
 		Name: "mmdebstrap", Args: args, Stdout: out, Stderr: &narrator{task: task},
-		Env: []string{fmt.Sprintf("SOURCE_DATE_EPOCH=%d", d.Epoch.Unix()), "LC_ALL=C.UTF-8"},
+		// As root, mmdebstrap mounts the host's /proc and /sys into the tree that it makes below TMPDIR. Should it be killed,
+		// they must not stay there for somebody to delete.
+		PrivateMounts: mayMount(),
+		Env:           []string{fmt.Sprintf("SOURCE_DATE_EPOCH=%d", d.Epoch.Unix()), "LC_ALL=C.UTF-8"},
 	})
 	if err != nil {
 		return err
 	}
 	return out.Close()
+}
+
+// mayMount tells whether this process has CAP_SYS_ADMIN. Root in a container often has not.
+func mayMount() bool {
+	var data [2]unix.CapUserData
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	return unix.Capget(&header, &data[0]) == nil && data[0].Effective&(1<<unix.CAP_SYS_ADMIN) != 0
 }
 
 // narrator passes on mmdebstrap's own step lines ("I: installing ..."), so that a long step is not silent.

@@ -34,7 +34,7 @@ func (p plan) clean(ctx context.Context) error {
 	}
 	p.m.Report.say(event{step: "kubeadm-init", message: fmt.Sprintf("removing %d files of an earlier run that came to nothing", len(leftovers))})
 	// A kubelet that runs holds a port that kubeadm wants to find free, and would start the pods again.
-	if _, err := p.m.Runner.Run(ctx, command.Command{Name: "systemctl", Args: []string{"stop", "kubelet.service"}}); err != nil {
+	if _, err := p.m.Runner.Run(ctx, command.Command{Name: nodefs.Systemctl, Args: []string{"stop", "kubelet.service"}}); err != nil {
 		return fmt.Errorf("stopping kubelet: %w", err)
 	}
 	for _, path := range leftovers {

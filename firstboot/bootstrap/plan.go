@@ -31,7 +31,7 @@ func (p plan) steps() step.List {
 		{Name: "hostname", Does: "names the machine " + id.Node.Name, Run: p.hostname},
 		{Name: "clock", Does: "waits until the clock is not before the image's own time", Run: p.clock},
 		{Name: "network", Does: "waits until " + id.Node.Address + " is on an interface", Run: p.network},
-		{Name: "service-route", Does: "gives the services' addresses " + id.Cluster.ServiceSubnet + " a route", Run: p.serviceRoute},
+		{Name: "network-config", Does: "gives the services' addresses a route and the resolver a last resort", Run: p.networkConfig},
 		{Name: "container-images", Does: "proves through CRI that every container image is present and pinned", Run: p.containerImages},
 	}
 	if id.Bootstrap.Authorities != nil {

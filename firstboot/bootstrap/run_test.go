@@ -19,10 +19,11 @@ import (
 const (
 	importCommand = "/usr/bin/ctr --address /run/containerd/containerd.sock --namespace k8s.io images import --platform linux/amd64 " +
 		"--snapshotter erofs --label io.cri-containerd.pinned=pinned /usr/lib/kiln/container-images.tar"
-	reloadCommand = "/usr/bin/networkctl reload"
-	initCommand   = "/usr/bin/kubeadm init --config=/var/lib/kiln/firstboot/kubeadm.yaml --skip-token-print --skip-phases=show-join-command"
-	resumeCommand = "/usr/bin/kubeadm init --config=/var/lib/kiln/firstboot/kubeadm.yaml --skip-token-print --skip-phases=preflight,show-join-command"
-	stopKubelet   = "systemctl stop kubelet.service"
+	reloadCommand   = "/usr/bin/networkctl reload"
+	resolverCommand = "/usr/bin/systemctl reload-or-restart systemd-resolved.service"
+	initCommand     = "/usr/bin/kubeadm init --config=/var/lib/kiln/firstboot/kubeadm.yaml --skip-token-print --skip-phases=show-join-command"
+	resumeCommand   = "/usr/bin/kubeadm init --config=/var/lib/kiln/firstboot/kubeadm.yaml --skip-token-print --skip-phases=preflight,show-join-command"
+	stopKubelet     = "/usr/bin/systemctl stop kubelet.service"
 )
 
 func TestWholeFirstBoot(t *testing.T) {
@@ -30,7 +31,7 @@ func TestWholeFirstBoot(t *testing.T) {
 	if err := w.run(); err != nil {
 		t.Fatal(err)
 	}
-	if want := []string{reloadCommand, importCommand, initCommand}; !slices.Equal(w.ran, want) {
+	if want := []string{reloadCommand, resolverCommand, importCommand, initCommand}; !slices.Equal(w.ran, want) {
 		t.Errorf("ran\n%s\nwant\n%s", strings.Join(w.ran, "\n"), strings.Join(want, "\n"))
 	}
 	w.wantNoSecret()
@@ -163,14 +164,14 @@ func TestWhatIsThereDecidesHowKubeadmRuns(t *testing.T) {
 		// gone and kept are files.
 		gone, kept []string
 	}{
-		{"nothing", func(*world) {}, []string{reloadCommand, importCommand, initCommand}, nil, nil},
+		{"nothing", func(*world) {}, []string{reloadCommand, resolverCommand, importCommand, initCommand}, nil, nil},
 		{"leftovers without etcd data", func(w *world) {
 			for _, name := range []string{"admin.conf", "kubelet.conf", "manifests/etcd.yaml", "pki/ca.crt", "pki/ca.key", "pki/apiserver.crt",
 				"pki/apiserver.key", "pki/etcd/server.crt", "pki/etcd/ca.key", "pki/sa.key"} {
 				w.write(nodefs.Kubernetes+"/"+name, "x")
 			}
 			w.images.pods = []string{"p1", "p2"}
-		}, []string{reloadCommand, importCommand, stopKubelet, initCommand},
+		}, []string{reloadCommand, resolverCommand, importCommand, stopKubelet, initCommand},
 			[]string{"manifests/etcd.yaml", "pki/apiserver.crt", "pki/etcd/server.crt", "pki/etcd/ca.key", "pki/sa.key"}, []string{"pki/ca.crt", "pki/ca.key"}},
 		{"etcd data, torn files", func(w *world) {
 			w.write(kubeadm.EtcdData+"/member/wal/0", "data")
@@ -178,7 +179,7 @@ func TestWhatIsThereDecidesHowKubeadmRuns(t *testing.T) {
 				w.write(nodefs.Kubernetes+"/"+name, "x")
 			}
 			w.write(nodefs.Kubernetes+"/pki/apiserver.crt", "")
-		}, []string{reloadCommand, importCommand, resumeCommand}, []string{"pki/apiserver.crt"}, []string{"pki/ca.crt", "manifests/etcd.yaml"}},
+		}, []string{reloadCommand, resolverCommand, importCommand, resumeCommand}, []string{"pki/apiserver.crt"}, []string{"pki/ca.crt", "manifests/etcd.yaml"}},
 		{"all but the last object", func(w *world) {
 			w.founded()
 			w.api.Fail(func(_, path string) int {
@@ -187,8 +188,8 @@ func TestWhatIsThereDecidesHowKubeadmRuns(t *testing.T) {
 				}
 				return 0
 			})
-		}, []string{reloadCommand, importCommand, resumeCommand}, nil, nil},
-		{"finished, but not written down", func(w *world) { w.founded() }, []string{reloadCommand, importCommand}, nil, nil},
+		}, []string{reloadCommand, resolverCommand, importCommand, resumeCommand}, nil, nil},
+		{"finished, but not written down", func(w *world) { w.founded() }, []string{reloadCommand, resolverCommand, importCommand}, nil, nil},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

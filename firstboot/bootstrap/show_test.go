@@ -26,7 +26,7 @@ func authoritiesOf(name string) *cluster.Authorities {
 }
 
 func TestStepNames(t *testing.T) {
-	plain := []string{"hostname", "clock", "network", "service-route", "container-images", "kubeadm-config", "kubeadm-init", "addons", "register", "ready", "outcome"}
+	plain := []string{"hostname", "clock", "network", "network-config", "container-images", "kubeadm-config", "kubeadm-init", "addons", "register", "ready", "outcome"}
 	staged := slices.Insert(slices.Clone(plain), 5, "authorities")
 	tests := []struct {
 		name string

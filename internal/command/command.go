@@ -30,6 +30,9 @@ type Command struct {
 	CleanEnv bool
 	// Chroot, when set, is the directory that becomes the program's root. Needs CAP_SYS_CHROOT.
 	Chroot string
+	// PrivateMounts keeps what the program mounts to itself: it is gone with the program, however that ends. Needs
+	// CAP_SYS_ADMIN.
+	PrivateMounts bool
 	// Stdin, Stdout and Stderr are optional. Stderr's last lines are also kept for the error.
 	Stdin  io.Reader
 	Stdout io.Writer
@@ -71,8 +74,7 @@ func (e *ExitError) Error() string {
 }
 
 // Run starts c and waits for it. When ctx ends, the program and its children get SIGTERM, and the program SIGKILL ten
-// seconds later. It gets SIGTERM when this process is killed, too: it must not write on where the next one begins anew,
-// but mmdebstrap has mounts to undo.
+// seconds later. It gets SIGTERM when this process is killed, too: it must not write on where the next one begins anew.
 func (Exec) Run(ctx context.Context, c Command) (Usage, error) {
 	cmd := exec.CommandContext(ctx, c.Name, c.Args...)
 	cmd.Dir, cmd.Stdin, cmd.Stdout = c.Dir, c.Stdin, c.Stdout
@@ -89,6 +91,9 @@ func (Exec) Run(ctx context.Context, c Command) (Usage, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM, Chroot: c.Chroot, Credential: c.Credential}
+	if c.PrivateMounts {
+		cmd.SysProcAttr.Unshareflags = syscall.CLONE_NEWNS
+	}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
 	cmd.WaitDelay = 10 * time.Second
 	start := time.Now()

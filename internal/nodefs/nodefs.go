@@ -30,6 +30,7 @@ const (
 	Ctr       = "/usr/bin/ctr"
 	// Networkctl makes systemd-networkd read its configuration again.
 	Networkctl = "/usr/bin/networkctl"
+	Systemctl  = "/usr/bin/systemctl"
 	// CNIPlugins and CNIConfig are containerd's bin_dir and conf_dir. The latter is made anew on each boot, so that a
 	// node is Ready only once its pod network is.
 	CNIPlugins = "/usr/lib/cni"
@@ -72,6 +73,8 @@ const (
 	Hosts            = "/etc/hosts"
 	// NetworkConfig is where systemd-networkd looks for what this node adds.
 	NetworkConfig = "/etc/systemd/network"
+	// ResolverConfig is where systemd-resolved looks for the same.
+	ResolverConfig = "/etc/systemd/resolved.conf.d"
 )
 
 // Names on the disk (GPT partition labels and filesystem labels).

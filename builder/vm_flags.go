@@ -1,0 +1,75 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+
+	"github.com/kiln-os/kiln/builder/bake"
+	"github.com/kiln-os/kiln/builder/vm"
+	"github.com/kiln-os/kiln/internal/command"
+	"github.com/kiln-os/kiln/internal/document"
+)
+
+// options checks the flags before anything is made.
+func (f vmFlags) options(dir string) (vm.Options, vm.Accel, error) {
+	o := vm.Options{
+		Disk: filepath.Join(dir, bake.FileDisk), MemoryMiB: f.memory, CPUs: f.cpus, Ignition: f.identity,
+		KernelArguments: f.extra, APIPort: f.port, Detach: f.detach, Host: command.Exec{},
+	}
+	manifest, err := bake.ReadManifest(dir)
+	if err != nil {
+		return o, "", err
+	}
+	var problems []error
+	accel, err := vm.ParseAccel(f.accel)
+	if err != nil {
+		problems = append(problems, usageError{err})
+	}
+	size, err := document.ParseSize(f.size)
+	if err != nil {
+		problems = append(problems, usagef("--disk-size: %w", err))
+	} else if int64(size) < manifest.MinimumDisk {
+		problems = append(problems, usagef("--disk-size: %s is too small for this image; want at least %s", size, document.Size(manifest.MinimumDisk)))
+	}
+	o.DiskSize = int64(size)
+	if f.wait != "ready" && f.wait != "none" {
+		problems = append(problems, usagef("--wait: unknown %q (want ready or none)", f.wait))
+	}
+	if f.console && f.detach {
+		problems = append(problems, usagef("--console shows what a machine says, --detach leaves it; want one of them"))
+	}
+	return o, accel, errors.Join(append(problems, checkIgnition(f.identity), checkPort(f.port))...)
+}
+
+// checkIgnition finds the usual mistake, an identity instead of the config that holds it, before a machine boots in vain.
+func checkIgnition(path string) error {
+	if path == "" {
+		return nil
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return usagef("--identity: %w", err)
+	}
+	var config struct {
+		Ignition *struct{} `json:"ignition"`
+	}
+	if json.Unmarshal(text, &config) != nil || config.Ignition == nil {
+		return usagef("--identity: %s is not an Ignition config; kiln identity new makes one, config.ign", path)
+	}
+	return nil
+}
+
+func checkPort(port int) error {
+	if port == 0 {
+		return nil
+	}
+	listener, err := net.Listen("tcp4", fmt.Sprintf("127.0.0.1:%d", port))
+	if err != nil {
+		return usagef("--api-port: %d cannot be used (%v); stop what uses it or choose another one", port, err)
+	}
+	return listener.Close()
+}

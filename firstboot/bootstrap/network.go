@@ -1,0 +1,67 @@
+package bootstrap
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/kiln-os/kiln/internal/command"
+	"github.com/kiln-os/kiln/internal/nodefs"
+)
+
+// resolver gives systemd-resolved a name server where the network has none: CoreDNS does not start on an empty list. On the
+// node's own address nobody listens, so that a name outside the cluster is refused at once, and no query leaves the node.
+const resolver = `# Written by firstboot.
+[Resolve]
+FallbackDNS=%s
+`
+
+// The interface that carries the route to the services' addresses, in systemd-networkd's words. A dummy is always up.
+const (
+	serviceDevice = `# Written by firstboot.
+[NetDev]
+Name=kiln-services
+Kind=dummy
+`
+	serviceNetwork = `# Written by firstboot. The kernel looks for a route before kube-proxy's rules see a packet: on a machine without a
+# default route, services could not be reached. The high metric leaves other routes their say.
+[Match]
+Name=kiln-services
+
+[Link]
+RequiredForOnline=no
+
+[Network]
+LinkLocalAddressing=no
+ConfigureWithoutCarrier=yes
+
+[Route]
+Destination=%s
+PreferredSource=%s
+Scope=link
+Metric=4096
+`
+)
+
+// networkConfig makes up for what a network may lack, for this boot and later ones: a default route, a name server.
+func (p plan) networkConfig(ctx context.Context) (string, error) {
+	subnet, address := p.o.Identity.Cluster.ServiceSubnet, p.o.Identity.Node.Address
+	if err := put(p.m.Root.Path(nodefs.ResolverConfig+"/70-kiln.conf"), fmt.Appendf(nil, resolver, address), 0o644); err != nil {
+		return "", err
+	}
+	if err := put(p.m.Root.Path(nodefs.NetworkConfig+"/70-kiln-services.netdev"), []byte(serviceDevice), 0o644); err != nil {
+		return "", err
+	}
+	network := fmt.Appendf(nil, serviceNetwork, subnet, address)
+	if err := put(p.m.Root.Path(nodefs.NetworkConfig+"/70-kiln-services.network"), network, 0o644); err != nil {
+		return "", err
+	}
+	for _, c := range []command.Command{
+		{Name: nodefs.Networkctl, Args: []string{"reload"}},
+		{Name: nodefs.Systemctl, Args: []string{"reload-or-restart", "systemd-resolved.service"}},
+	} {
+		if _, err := p.m.Runner.Run(ctx, c); err != nil {
+			return "", err
+		}
+	}
+	return "route to " + subnet, nil
+}
