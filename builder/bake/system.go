@@ -33,7 +33,7 @@ func (b *build) squashfs(level int) seal.Squashfs {
 
 // packPayload packs the release's binaries, each at its own path, and the layer cache.
 func (b *build) packPayload(ctx context.Context) (note string, err error) {
-	key := parts.Key("payload-fs", "1", b.payloadSums(), b.preload.Name, b.Plan.Release.Node, payloadLevel, b.Plan.Release.Timestamp.Unix())
+	key := parts.Key("payload-fs", "2", b.payloadSums(), b.preload.Name, b.Plan.Release.Node, payloadLevel, b.Plan.Release.Timestamp.Unix())
 	b.payloadFS, err = b.makePart(ctx, key, "payload-fs", "packing binaries and layers", func(ctx context.Context, dir string, _ *progress.Task) error {
 		tree := filepath.Join(dir, "tree")
 		if err := b.linkPayload(tree); err != nil {
@@ -72,7 +72,7 @@ var masked = []string{"systemd-getty-generator", "systemd-sysv-generator", "syst
 // packSystem packs packages, modules, overlay and what kiln itself writes.
 func (b *build) packSystem(ctx context.Context) (note string, err error) {
 	p := b.Plan
-	key := parts.Key("system-fs", "1", b.packages.Name, b.kernel.Key(), b.overlaySum, b.firstbootSum, p.Image, p.Profile, p.Release, b.preload.Manifests, b.payloadSums(), b.preload.Name)
+	key := parts.Key("system-fs", "2", b.packages.Name, b.kernel.Key(), b.overlaySum, b.firstbootSum, p.Image, p.Profile, p.Release, b.preload.Manifests, b.payloadSums(), b.preload.Name)
 	b.version = p.Release.Kubernetes + "-" + parts.Short(key)
 	b.system, err = b.makePart(ctx, key, "system-fs", "packing packages, modules and overlay", func(ctx context.Context, dir string, task *progress.Task) error {
 		composition, err := b.composition()

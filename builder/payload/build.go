@@ -40,7 +40,7 @@ type builder struct {
 // process, in bytes.
 func (b builder) all(ctx context.Context) (int64, error) {
 	module := filepath.Join(b.dir, "module")
-	if err := errors.Join(os.Mkdir(module, 0o755), os.Mkdir(filepath.Join(b.dir, "bin"), 0o755)); err != nil {
+	if err := errors.Join(os.Mkdir(module, 0o755), os.Mkdir(filepath.Join(b.dir, "bin"), 0o755), os.Mkdir(b.temporary(), 0o755)); err != nil {
 		return 0, fmt.Errorf("making directories: %w", err)
 	}
 	err := errors.Join(
@@ -58,10 +58,18 @@ func (b builder) all(ctx context.Context) (int64, error) {
 	if err != nil {
 		return 0, b.explain(err)
 	}
-	if err := parts.RemoveAll(module); err != nil {
+	if err := errors.Join(parts.RemoveAll(module), parts.RemoveAll(b.temporary())); err != nil {
 		return 0, fmt.Errorf("removing the build's module: %w", err)
 	}
 	return max(goPeak, cPeak), b.record()
+}
+
+// temporary is the compilers' directory for temporary files: within the part's, which is cleared when a build is cut off.
+func (b builder) temporary() string { return filepath.Join(b.dir, "tmp") }
+
+// environment is env with that directory.
+func (b builder) environment(env ...string) []string {
+	return append(env, "TMPDIR="+b.temporary(), "GOTMPDIR="+b.temporary())
 }
 
 func (b builder) byLanguage() (inGo, inC []release.Binary) {
@@ -86,7 +94,7 @@ func (b builder) buildGo(ctx context.Context, module string, binaries []release.
 	for i, binary := range binaries {
 		packages[i] = binary.Package
 	}
-	run := command.Command{Name: "go", Dir: module, Env: goEnvironment(source.Cgo), Stderr: b.count}
+	run := command.Command{Name: "go", Dir: module, Env: b.environment(goEnvironment(source.Cgo)...), Stderr: b.count}
 	list := run
 	list.Args = append(append([]string{"list", "-deps"}, flags...), packages...)
 	deps, err := command.Output(ctx, b.run, list)
@@ -158,7 +166,7 @@ func (b builder) buildC(ctx context.Context, module string, binaries []release.B
 			args = append(args, "-D"+name+"="+b.pin.source.Stamp[name])
 		}
 		args = append(args, "-o", filepath.Join(b.dir, "bin", binary.Name), binary.Package)
-		usage, err := b.run.Run(ctx, command.Command{Name: compiler, Args: args, Dir: dir, Env: []string{"LC_ALL=C", "SOURCE_DATE_EPOCH=0"}})
+		usage, err := b.run.Run(ctx, command.Command{Name: compiler, Args: args, Dir: dir, Env: b.environment("LC_ALL=C", "SOURCE_DATE_EPOCH=0")})
 		if err != nil {
 			return 0, fmt.Errorf("compiling %s: %w", binary.Name, err)
 		}
@@ -170,7 +178,7 @@ func (b builder) buildC(ctx context.Context, module string, binaries []release.B
 // moduleDir downloads the source's module, which Go checks against go.sum, and returns its directory.
 func (b builder) moduleDir(ctx context.Context, module string) (string, error) {
 	out, err := command.Output(ctx, b.run, command.Command{Name: "go", Args: []string{"mod", "download", "-json", b.pin.source.Module}, Dir: module,
-		Env: goEnvironment(false), Stderr: b.count})
+		Env: b.environment(goEnvironment(false)...), Stderr: b.count})
 	var answer struct{ Dir, Error string }
 	if parseErr := json.Unmarshal(out, &answer); err == nil {
 		err = parseErr

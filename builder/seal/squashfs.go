@@ -31,6 +31,8 @@ func (s Squashfs) options() []string {
 	return []string{
 		"-noappend", "-no-progress", "-quiet", "-comp", "zstd", "-Xcompression-level", strconv.Itoa(s.Level), "-b", "256K",
 		"-mkfs-time", epoch, "-all-time", epoch, "-no-exports",
+		// A tar's own entry for the root is not looked at: without these it would be the builder's, open to all.
+		"-root-mode", "0755", "-root-uid", "0", "-root-gid", "0",
 	}
 }
 
@@ -56,11 +58,13 @@ func (s Squashfs) PackTar(ctx context.Context, out string, write func(io.Writer)
 	return nil
 }
 
-// PackDir packs a directory into the file out, every file owned by root. Files whose name ends in .erofs are already
-// compressed and are stored as they are.
+// PackDir packs a directory of programs and layers into the file out. Every file is owned by root. Its mode follows from
+// its name alone, since the host's depends on the umask and on whether the file is a link into the cache: files whose
+// name ends in .erofs are 0644, and are stored as they are, already compressed; all others are programs, 0755.
 func (s Squashfs) PackDir(ctx context.Context, out, dir string) error {
 	args := append([]string{dir, out}, s.options()...)
-	args = append(args, "-all-root", "-no-xattrs", "-action", "uncompressed@name(*.erofs)")
+	args = append(args, "-all-root", "-no-xattrs", "-root-mode", "0755", "-action", "chmod(0755)@type(d)",
+		"-action", "chmod(0755)@type(f)&&!name(*.erofs)", "-action", "chmod(0644)@name(*.erofs)", "-action", "uncompressed@name(*.erofs)")
 	cmd := s.Tools.Command("mksquashfs", args...)
 	cmd.Stdout = io.Discard
 	if _, err := s.Run.Run(ctx, cmd); err != nil {

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"runtime"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -33,7 +34,8 @@ type Command struct {
 	// PrivateMounts keeps what the program mounts to itself: it is gone with the program, however that ends. Needs
 	// CAP_SYS_ADMIN.
 	PrivateMounts bool
-	// Stdin, Stdout and Stderr are optional. Stderr's last lines are also kept for the error.
+	// Stdin, Stdout and Stderr are optional. Stderr's last lines are also kept for the error. Both outputs may be the same
+	// writer.
 	Stdin  io.Reader
 	Stdout io.Writer
 	Stderr io.Writer
@@ -85,6 +87,10 @@ func (Exec) Run(ctx context.Context, c Command) (Usage, error) {
 	tail := &Tail{Max: 4096}
 	cmd.Stderr = tail
 	if c.Stderr != nil {
+		if c.Stderr == c.Stdout {
+			shared := &lockedWriter{to: c.Stderr}
+			c.Stderr, cmd.Stdout = shared, shared
+		}
 		cmd.Stderr = io.MultiWriter(c.Stderr, tail)
 	}
 	// The parent whose death Pdeathsig means is the thread that forks: this one has to live for as long as the program.
@@ -133,6 +139,19 @@ func Find(names ...string) string {
 		}
 	}
 	return ""
+}
+
+// lockedWriter takes turns between the two goroutines that copy a program's outputs to one writer.
+type lockedWriter struct {
+	mu sync.Mutex
+	to io.Writer
+}
+
+// Write implements io.Writer.
+func (w *lockedWriter) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.to.Write(p)
 }
 
 // Tail keeps the last Max bytes written to it, from a line's beginning on.
