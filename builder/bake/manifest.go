@@ -46,6 +46,8 @@ type Manifest struct {
 	ContainerImages map[string]string `json:"containerImages"`
 	// Packages maps the Debian packages of the root to their versions.
 	Packages map[string]string `json:"packages"`
+	// Parts names the parts of the cache that the files were put together from.
+	Parts map[string]string `json:"parts"`
 	// Sizes are in bytes: what went in and what came out.
 	Sizes map[string]int64 `json:"sizes"`
 	// Timings are of the build that is reported; they are not part of the file.
@@ -101,6 +103,10 @@ func (b *build) describe(key string) {
 		Image: b.Plan.Image.Name, Profile: b.Plan.Profile.Name, Release: b.Plan.Release.Name, Version: b.version, RootHash: b.rootHash,
 		CommandLine: b.Plan.CommandLine(b.rootHash), MinimumDisk: int64(b.Plan.Layout().MinimumDisk()), Key: key,
 		ContainerImages: b.preload.Manifests, Packages: b.packageVersions(), Sizes: b.sizes(), Timings: timings,
+		Parts: map[string]string{
+			"packages": b.packages.Name, "kernel": b.kernel.Key(), "preload": b.preload.Name, "payload": b.payloadFS.Name,
+			"system": b.system.Name, "sealed": b.sealed.Name, "boot": b.boot.Name,
+		},
 	}
 }
 

@@ -54,7 +54,7 @@ func openOut(ctx context.Context, dir string) (unlock func(), err error) {
 // writeDisk writes the disk image beside its final name and renames it: the output directory never holds half of one.
 func (b *build) writeDisk(ctx context.Context) (note string, err error) {
 	layout := b.Plan.Layout()
-	key := parts.Key("output", "2", b.boot.Name, b.sealed.Name, layout)
+	key := parts.Key("output", "3", b.boot.Name, b.sealed.Name, layout)
 	_, missing := os.Stat(b.Out)
 	unlock, err := openOut(ctx, b.Out)
 	if err != nil {

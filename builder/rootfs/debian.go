@@ -112,6 +112,11 @@ func (d Debian) bootstrap(ctx context.Context, tarball, variant string, packages
 		return err
 	}
 	defer out.Close()
+	temporary, err := temporaryDir()
+	if err != nil {
+		return err
+	}
+	defer parts.RemoveAll(temporary)
 	args := []string{"--variant=" + variant, "--format=tar", "--include=" + strings.Join(packages, ","),
 		`--aptopt=APT::Install-Recommends "false"`, `--aptopt=Acquire::Retries "3"`}
 	for _, exclude := range excludes {
@@ -129,12 +134,22 @@ func (d Debian) bootstrap(ctx context.Context, tarball, variant string, packages
 		// As root, mmdebstrap mounts the host's /proc and /sys into the tree that it makes below TMPDIR. Should it be killed,
 		// they must not stay there for somebody to delete.
 		PrivateMounts: mayMount(),
-		Env:           []string{fmt.Sprintf("SOURCE_DATE_EPOCH=%d", d.Epoch.Unix()), "LC_ALL=C.UTF-8"},
+		Env:           []string{fmt.Sprintf("SOURCE_DATE_EPOCH=%d", d.Epoch.Unix()), "LC_ALL=C.UTF-8", "TMPDIR=" + temporary},
 	})
 	if err != nil {
 		return err
 	}
 	return out.Close()
+}
+
+// temporaryDir is a directory for one run of mmdebstrap, which leaves its tree behind when a signal comes at the wrong
+// moment. The users of its user namespace have to get into it.
+func temporaryDir() (string, error) {
+	dir, err := os.MkdirTemp("", "kiln-debian-")
+	if err != nil {
+		return "", err
+	}
+	return dir, os.Chmod(dir, 0o755)
 }
 
 // mayMount tells whether this process has CAP_SYS_ADMIN. Root in a container often has not.

@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"github.com/kiln-os/kiln/internal/command"
+	"github.com/kiln-os/kiln/internal/document"
 )
 
 const (
@@ -58,7 +59,7 @@ func readLimited(path string) ([]byte, error) {
 		return nil, err
 	}
 	if info.Size() > maxBytes {
-		return nil, fmt.Errorf("%s has %d bytes; an identity has at most %d", path, info.Size(), maxBytes)
+		return nil, document.Problem{File: path, Text: fmt.Sprintf("has %d bytes; an identity has at most %d", info.Size(), maxBytes)}
 	}
 	return os.ReadFile(path)
 }

@@ -52,7 +52,7 @@ func parseIgnition(file string, raw []byte) (types.Config, error) {
 	config, report, err := ignition.ParseCompatibleVersion(raw)
 	problems := &document.Problems{File: file}
 	for _, entry := range report.Entries {
-		problems.Add(strings.TrimPrefix(entry.Context.String(), "$."), "%s%s; mend the Ignition config (spec 3.5)", entry.Message, place(entry.Marker.StartP))
+		problems.Add(strings.TrimPrefix(strings.TrimPrefix(entry.Context.String(), "$"), "."), "%s%s; mend the Ignition config (spec 3.5)", entry.Message, place(entry.Marker.StartP))
 	}
 	if len(report.Entries) == 0 && err != nil {
 		problems.Add("", "is not an Ignition config of spec 3.0 to 3.5: %s", err)

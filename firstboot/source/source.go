@@ -73,6 +73,8 @@ func Find(ctx context.Context, sources []Source) (text []byte, name string, err 
 		switch {
 		case err == nil:
 			return text, s.Name, nil
+		case document.IsInvalid(err): // it names the place itself
+			return nil, s.Name, err
 		case !errors.Is(err, ErrNothing):
 			return nil, s.Name, fmt.Errorf("reading identity from %s: %w", s.Name, err)
 		}

@@ -60,7 +60,7 @@ func TestIdentityInIgnition(t *testing.T) {
 		{name: "spec 2", config: `{"ignition":{"version":"2.3.0"}}`, wantErr: []string{"ignition.version: is 2.3.0; want 3.0.0 to 3.5.0"}},
 		{name: "spec 4", config: `{"ignition":{"version":"4.0.0"}}`, wantErr: []string{"config.ign", "version"}},
 		{name: "empty", config: ``, wantErr: []string{"config.ign: "}},
-		{name: "not JSON", config: "kind: Identity\ntoken: " + secret, wantErr: []string{"config.ign"}},
+		{name: "not JSON", config: "kind: Identity\ntoken: " + secret, wantErr: []string{"config.ign: invalid character 'k'"}},
 		{name: "more than an identity", config: `{"ignition":{"version":"3.5.0"},"passwd":{"users":[{"name":"core"}]},"systemd":{"units":[{"name":"a.service"}]},
 			"storage":{"files":[{"path":"/etc/kiln/identity.yaml","contents":{"source":"data:,` + secret + `"}},{"path":"/etc/motd","contents":{"source":"data:,x"}}]}}`,
 			wantErr: []string{"not", "file /etc/motd", "user core", "unit a.service", "leave only the file"}},
@@ -136,7 +136,10 @@ func TestFind(t *testing.T) {
 			wantErr: []string{"no identity found; tried:", "QEMU fw_cfg opt/com.coreos/config: the machine does not show", "partition labelled KILN: it holds neither identity.yaml nor config.ign"}},
 		{name: "wrong config stops the search", platform: "qemu", files: map[string]string{
 			firmwareConfigDir + "/by_name/opt/com.coreos/config/raw": `{"ignition":{"version":"2.2.0"}}`, "/dev/disk/by-label/KILN": "", "/medium/identity.yaml": "x"},
-			wantErr: []string{"reading identity from QEMU fw_cfg", "ignition.version: is 2.2.0"}},
+			wantErr: []string{"QEMU fw_cfg opt/com.coreos/config: ignition.version: is 2.2.0"}},
+		{name: "a file that cannot be an identity", platform: "metal", files: map[string]string{
+			"/dev/disk/by-label/KILN": "", "/medium/identity.yaml": strings.Repeat("x", maxBytes+1)},
+			wantErr: []string{"identity.yaml: has 1048577 bytes; an identity has at most 1048576"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

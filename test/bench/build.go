@@ -144,10 +144,7 @@ func benchSize(ctx context.Context, t *table) error {
 	if err != nil {
 		return err
 	}
-	packages, err := newest(cache, "packages-*/root.tar")
-	if err != nil {
-		return err
-	}
+	packages := b.part(cache, "packages", "root.tar")
 	images, err := importArchive(ctx, b.RootHash)
 	if err != nil {
 		return err
@@ -157,7 +154,7 @@ func benchSize(ctx context.Context, t *table) error {
 		"packages, tar.zst":           func() (int64, error) { return compressed(packages, packed) },
 		"node binaries, zst":          func() (int64, error) { return nodeBinaries(ctx) },
 		"container images, tar of gz": func() (int64, error) { return fileSize(images.archive) },
-		"modules, zst":                func() (int64, error) { return modules(cache) },
+		"modules, zst":                func() (int64, error) { return diskUsage(b.part(cache, "kernel", "tree")) }, // xz already
 	} {
 		n, err := measure()
 		if err != nil {
@@ -174,20 +171,9 @@ func benchSize(ctx context.Context, t *table) error {
 	return nil
 }
 
-func newest(cache, pattern string) (string, error) {
-	paths, err := filepath.Glob(filepath.Join(cache, "parts", pattern))
-	if err != nil || len(paths) == 0 {
-		return "", fmt.Errorf("nothing in the cache matches %s (%v)", pattern, err)
-	}
-	best := paths[0]
-	for _, path := range paths {
-		a, errA := os.Stat(path)
-		b, errB := os.Stat(best)
-		if errA == nil && errB == nil && a.ModTime().After(b.ModTime()) {
-			best = path
-		}
-	}
-	return best, nil
+// part is the path of a file of one of the parts that the image was put together from.
+func (b built) part(cache, name, file string) string {
+	return filepath.Join(cache, "parts", b.Parts[name], file)
 }
 
 func packed(w io.Writer) (io.WriteCloser, error) {
@@ -233,14 +219,6 @@ func nodeBinaries(ctx context.Context) (sum int64, err error) {
 		sum += n
 	}
 	return sum, nil
-}
-
-func modules(cache string) (sum int64, err error) {
-	dir, err := newest(cache, "kernel-*/tree")
-	if err != nil {
-		return 0, err
-	}
-	return diskUsage(dir) // Debian's modules are xz already
 }
 
 func fileSize(path string) (int64, error) {

@@ -31,7 +31,8 @@ func benchFirstboot(ctx context.Context, t *table) error {
 	if os.Geteuid() != 0 {
 		return errors.New("needs root, for namespaces; run it as root")
 	}
-	if _, err := build(ctx, "vm-disk", "", "out/bench"); err != nil {
+	b, err := build(ctx, "vm-disk", "", "out/bench")
+	if err != nil {
 		return err
 	}
 	identity, err := benchIdentity(ctx)
@@ -42,14 +43,7 @@ func benchFirstboot(ctx context.Context, t *table) error {
 	if err != nil {
 		return err
 	}
-	system, err := newest(cache, "system-fs-*/system.squashfs")
-	if err != nil {
-		return err
-	}
-	payload, err := newest(cache, "payload-fs-*/payload.squashfs")
-	if err != nil {
-		return err
-	}
+	system, payload := b.part(cache, "system", "system.squashfs"), b.part(cache, "payload", "payload.squashfs")
 	var all []own
 	for range runs {
 		one, err := firstbootOnce(ctx, system, payload, identity)

@@ -257,15 +257,12 @@ func benchReadiness(ctx context.Context, t *table) error {
 	if err != nil {
 		return err
 	}
-	r, done, err := prepare(ctx, cache, images)
+	r, done, err := prepare(ctx, b.part(cache, "payload", "payload.squashfs"), images)
 	defer done()
 	if err != nil {
 		return err
 	}
-	manifests, err := newest(cache, "preload-*/container-images.tar")
-	if err != nil {
-		return err
-	}
+	manifests := b.part(cache, "preload", "container-images.tar")
 	ways := []way{{"kiln", manifests, "erofs"}, {"import, overlayfs", images.archive, "overlayfs"}}
 	results := make([][]taken, len(ways))
 	for range runs {
@@ -288,12 +285,8 @@ func benchReadiness(ctx context.Context, t *table) error {
 }
 
 // prepare mounts the payload as a node does and finds the release's binaries.
-func prepare(ctx context.Context, cache string, images imported) (readiness, func(), error) {
+func prepare(ctx context.Context, payload string, images imported) (readiness, func(), error) {
 	done := func() {}
-	payload, err := newest(cache, "payload-fs-*/payload.squashfs")
-	if err != nil {
-		return readiness{}, done, err
-	}
 	work, err := os.MkdirTemp("/var/tmp", "kiln-readiness-")
 	if err != nil {
 		return readiness{}, done, err
