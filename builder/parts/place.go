@@ -34,8 +34,17 @@ const otherCache = "name another directory with --cache or KILN_CACHE"
 
 // IsFull reports whether err, or a program that it quotes, says that a filesystem is full.
 func IsFull(err error) bool {
-	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) ||
-		err != nil && strings.Contains(strings.ToLower(err.Error()), "no space left on device")
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || err != nil && evidence(err) != ""
+}
+
+// evidence is the line of err that says so.
+func evidence(err error) string {
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		if strings.Contains(strings.ToLower(line), "no space left on device") || strings.Contains(line, "quota exceeded") {
+			return strings.TrimSpace(line)
+		}
+	}
+	return ""
 }
 
 // explain says which directory was too full when err comes of a full filesystem. It looks before anything is removed.
@@ -53,8 +62,8 @@ func (s Store) explain(key string, err error) error {
 			"no space left for temporary files while making part %s; free some, or set TMPDIR to another directory", kind)}
 	default: // whatever filled it up is gone by now
 		return &PlaceError{Dir: s.Dir, Err: err, Text: fmt.Sprintf(
-			"no space left while making part %s; free some here (now %d MiB) and in %s, where programs put temporary files (now %d MiB), or %s, and TMPDIR",
-			kind, freeBytes(s.Dir)>>20, temporary, freeBytes(temporary)>>20, otherCache)}
+			"no space left while making part %s (%s); free some here (now %d MiB) and in %s, where programs put temporary files (now %d MiB), or %s, and TMPDIR",
+			kind, evidence(err), freeBytes(s.Dir)>>20, temporary, freeBytes(temporary)>>20, otherCache)}
 	}
 }
 

@@ -34,7 +34,7 @@ func after(args []string, flag string) []string {
 
 func TestArgumentsOfAWholeMachine(t *testing.T) {
 	args := Arguments(Options{
-		Tree: fakeTree("/t"), Dir: "/work/a,b", Disk: "/img/disk.raw", MemoryMiB: 4096, CPUs: 2, Accel: TCG,
+		Tree: fakeTree("/t"), Dir: "/vm/a,b", Disk: "/img/disk.raw", MemoryMiB: 4096, CPUs: 2, Accel: TCG,
 		Ignition: "/id/x,y.ign", APIPort: 16443, ExtraDisks: []string{"/d/check.img"}, NoReboot: true,
 		KernelArguments: "console=ttyS0,115200 systemd.wants=kiln-check.service",
 		Credentials:     map[string]string{"systemd.extra-unit.kiln-check.service": "[Unit]\n"},
@@ -54,8 +54,8 @@ func TestArgumentsOfAWholeMachine(t *testing.T) {
 		},
 		"-drive": {
 			"if=pflash,unit=0,format=raw,readonly=on,file=/t/usr/share/OVMF/OVMF_CODE_4M.fd",
-			"if=pflash,unit=1,format=raw,file=/work/a,,b/firmware-vars.fd",
-			"if=none,id=disk,format=qcow2,cache=unsafe,discard=unmap,file=/work/a,,b/disk.qcow2",
+			"if=pflash,unit=1,format=raw,file=/vm/a,,b/firmware-vars.fd",
+			"if=none,id=disk,format=qcow2,cache=unsafe,discard=unmap,file=/vm/a,,b/disk.qcow2",
 			"if=none,id=extra0,format=raw,readonly=on,file=/d/check.img",
 		},
 	} {
