@@ -25,7 +25,7 @@ var milestones = []struct {
 	{"container images ready", regexp.MustCompile(`^container-images: all `)},
 	{"kubeadm begins", regexp.MustCompile(`^kubeadm-init: \[init\]`)},
 	{"kubeadm done", regexp.MustCompile(`^kubeadm-init: cluster `)},
-	{"node Ready", regexp.MustCompile(`node \S+ is Ready`)},
+	{"node Ready", regexp.MustCompile(`^ready: \S+ is Ready`)},
 }
 
 // benchBoot boots the image once and tells when each milestone was on the console, from power-on.
