@@ -26,20 +26,53 @@ type Identity struct {
 
 // Node is one machine's part of an identity.
 type Node struct {
-	// Name becomes the hostname and the Node object's name: a DNS label in lower case.
-	Name string `json:"name"`
+	// Name becomes the hostname and the Node object's name: a DNS label in lower case. The members of a pool name
+	// themselves: there it is a pattern with ${hostname}, ${mac}, ${uuid} or ${serial}, as in worker-${serial}; without one,
+	// the name is the hostname that the machine got from its metadata or its network.
+	Name string `json:"name,omitempty"`
+	// Pool is set in an identity that several machines share: the pool's name.
+	Pool string `json:"pool,omitempty"`
 	// Role is control-plane or worker; the image's profile must have the same.
 	Role string `json:"role"`
 	// Initialise makes this node found the cluster. Exactly one node of a cluster has it.
 	Initialise bool `json:"initialise,omitempty"`
-	// Address is the node's IP address in the cluster's network. The API server advertises it and the kubelet uses it.
-	Address string `json:"address"`
+	// Address is the node's IP address in the cluster's network. The API server advertises it and the kubelet uses it. A
+	// member of a pool may leave it out: it then has the one address of its interfaces that lies in subnet or, without a
+	// subnet, the one from which it reaches the endpoint.
+	Address string `json:"address,omitempty"`
+	// SecondaryAddress is the node's address of the other family in a dual-stack cluster.
+	SecondaryAddress string `json:"secondaryAddress,omitempty"`
+	// Subnet is where the members of a pool have their address (CIDR).
+	Subnet string `json:"subnet,omitempty"`
+	// Match is what the machine has to be. On another machine the identity is refused.
+	Match *Match `json:"match,omitempty"`
+	// Zone and Region become the labels topology.kubernetes.io/zone and topology.kubernetes.io/region.
+	Zone   string `json:"zone,omitempty"`
+	Region string `json:"region,omitempty"`
 	// Labels are put on the Node object.
 	Labels map[string]string `json:"labels,omitempty"`
 	// Taints replace the taints of the profile and the role when given; an empty list leaves the node without any.
 	Taints *[]profile.Taint `json:"taints,omitempty"`
 	// ProviderID identifies the machine to a cloud controller, as in aws:///eu-west-1a/i-0123.
 	ProviderID string `json:"providerID,omitempty"`
+	// Kubelet holds fields of KubeletConfiguration (kubelet.config.k8s.io/v1beta1) for this node alone; they win over the
+	// profile's and the cluster's.
+	Kubelet map[string]any `json:"kubelet,omitempty"`
+	// Registration is what the cluster's operator lets this node be, signed with the cluster's certificate authority: see
+	// Statement. A control plane puts on the Node what a kubelet may not give itself. It is no secret.
+	Registration string `json:"registration,omitempty"`
+}
+
+// Match names a machine by what cannot be copied to another by mistake. All fields that are given have to fit.
+type Match struct {
+	// Hostname is the name that the machine has from its metadata or network before kiln names it.
+	Hostname string `json:"hostname,omitempty"`
+	// MAC is the hardware address of one of its interfaces, as in 52:54:00:12:34:56.
+	MAC string `json:"mac,omitempty"`
+	// UUID is the product UUID of its firmware (DMI).
+	UUID string `json:"uuid,omitempty"`
+	// Serial is the product serial number of its firmware (DMI).
+	Serial string `json:"serial,omitempty"`
 }
 
 // Cluster is what all nodes of a cluster have in common.
@@ -50,19 +83,40 @@ type Cluster struct {
 	Endpoint string `json:"endpoint"`
 	// CertificateNames are further host names and addresses that the API server's certificate is valid for.
 	CertificateNames []string `json:"certificateNames,omitempty"`
-	// PodSubnet is the pods' address range (CIDR); default 10.244.0.0/16.
+	// PodSubnet is the pods' address range (CIDR); default 10.244.0.0/16. A dual-stack cluster has two, one of each family,
+	// with a comma between.
 	PodSubnet string `json:"podSubnet,omitempty"`
-	// ServiceSubnet is the services' address range (CIDR); default 10.96.0.0/12.
+	// ServiceSubnet is the services' address range (CIDR); default 10.96.0.0/12. A dual-stack cluster has two.
 	ServiceSubnet string `json:"serviceSubnet,omitempty"`
 	// DNSDomain is the cluster's DNS domain; default cluster.local.
 	DNSDomain string `json:"dnsDomain,omitempty"`
+	// ControlPlanes are those that were planned when the cluster's identities were first rendered. Only the initialising
+	// node has the list: it asks each of them whether a cluster lives before it founds one.
+	ControlPlanes []ControlPlane `json:"controlPlanes,omitempty"`
+	// Customisation changes what kubeadm sets up.
+	Customisation Customisation `json:"customisation,omitzero"`
+}
+
+// ControlPlane is one planned control plane.
+type ControlPlane struct {
+	// Name is the Node's name.
+	Name string `json:"name"`
+	// Address is its IP address.
+	Address string `json:"address"`
 }
 
 // Bootstrap holds secrets. An identity is a secret as a whole: keep it at mode 0600.
 type Bootstrap struct {
 	// Token is a bootstrap token, [a-z0-9]{6}.[a-z0-9]{16}.
 	Token document.Secret `json:"token"`
-	// Authorities are the certificate authorities made before the first boot; without them the initialising node makes its own.
+	// TokenTTL is how long the token is valid, counted from the founding of the cluster, as in 24h; 0s is for ever. Default
+	// 24h.
+	TokenTTL string `json:"tokenTTL,omitempty"`
+	// CertificateKey is 64 hexadecimal digits, the key that uploaded certificates are encrypted with. Control planes that
+	// have it, and no authorities' keys, download the certificates from the cluster.
+	CertificateKey document.Secret `json:"certificateKey,omitzero"`
+	// Authorities are the certificate authorities made before the first boot; without them the initialising node makes its
+	// own. A node that joins needs at least cluster.certificate: by it the node knows its cluster.
 	Authorities *Authorities `json:"authorities,omitempty"`
 }
 
@@ -99,6 +153,7 @@ const (
 	DefaultPodSubnet     = "10.244.0.0/16"
 	DefaultServiceSubnet = "10.96.0.0/12"
 	DefaultDNSDomain     = "cluster.local"
+	DefaultTokenTTL      = "24h"
 )
 
 // ParseIdentity reads an Identity document and fills in defaults; file is the name for messages.
@@ -118,6 +173,7 @@ func (id *Identity) setDefaults() {
 		&id.Cluster.PodSubnet:     DefaultPodSubnet,
 		&id.Cluster.ServiceSubnet: DefaultServiceSubnet,
 		&id.Cluster.DNSDomain:     DefaultDNSDomain,
+		&id.Bootstrap.TokenTTL:    DefaultTokenTTL,
 	} {
 		if *field == "" {
 			*field = value

@@ -41,7 +41,7 @@ func checkLabels(p *document.Problems, role string, labels map[string]string) {
 			p.Add(field, "is a role's label, which no kubelet may give itself; set role, and the node gets the label from it")
 		case found && within(prefix, "kiln.dev"):
 			p.Add(field, "belongs to kiln, which sets it itself; use a prefix of your own")
-		case role == Worker && !kubeletMaySet(key):
+		case role == Worker && !KubeletMaySet(key):
 			p.Add(field, "is a label that a worker may not give itself (NodeRestriction); use a prefix of your own, or node.kubernetes.io/")
 		}
 		if !isValue(labels[key]) {
@@ -54,9 +54,9 @@ func within(prefix, domain string) bool {
 	return prefix == domain || strings.HasSuffix(prefix, "."+domain)
 }
 
-// kubeletMaySet tells whether the NodeRestriction admission plugin lets a kubelet put the label on its own Node
+// KubeletMaySet tells whether the NodeRestriction admission plugin lets a kubelet put the label on its own Node
 // (kubernetes, pkg/kubelet/apis/well_known_labels.go).
-func kubeletMaySet(key string) bool {
+func KubeletMaySet(key string) bool {
 	prefix, _, found := strings.Cut(key, "/")
 	if !found || !within(prefix, "kubernetes.io") && !within(prefix, "k8s.io") {
 		return true
