@@ -136,7 +136,7 @@ kiln: unknown profile "controlplane"; did you mean control-plane? kiln comes wit
 kiln: unknown release "v1.35"; did you mean v1.36? kiln comes with v1.36 (or give the path of a document, as in ./release.yaml)
 `},
 		{"no such file", []string{"show", dir + "/none.yaml", "-p", "worker"}, "kiln: image " + dir + "/none.yaml: there is no such file; give the path of a document or a name: kiln comes with metal-disk, vm-disk\n"},
-		{"unknown kind", []string{"schema", "pod"}, "kiln: unknown kind \"pod\"; want Image, Profile, Release, Identity\nkiln: see kiln schema --help\n"},
+		{"unknown kind", []string{"schema", "pod"}, "kiln: unknown kind \"pod\"; want Image, Profile, Release, Cluster, Identity\nkiln: see kiln schema --help\n"},
 		{"unknown image for build", []string{"build", "vm", "-p", "worker", "-o", dir + "/out"}, "kiln: unknown image \"vm\"; kiln comes with metal-disk, vm-disk (or give the path of a document, as in ./image.yaml)\n"},
 	}
 	for _, row := range rows {
@@ -270,7 +270,7 @@ func TestCompletion(t *testing.T) {
 		{[]string{"build", ""}, "metal-disk vm-disk"},
 		{[]string{"show", "vm-disk", "--profile", ""}, "control-plane worker"},
 		{[]string{"show", "vm-disk", "--release", ""}, "v1.36"},
-		{[]string{"schema", ""}, "image profile release identity"},
+		{[]string{"schema", ""}, "image profile release cluster identity"},
 		{[]string{"identity", "new", "n1", "--role", ""}, "control-plane"},
 	} {
 		r := kiln(t, append([]string{"__complete"}, row.args...)...)
@@ -296,7 +296,7 @@ func TestVersion(t *testing.T) {
 }
 
 func TestSchemaIsPrintedWhole(t *testing.T) {
-	for _, kind := range []string{"image", "profile", "release", "identity", "Image"} {
+	for _, kind := range []string{"image", "profile", "release", "cluster", "identity", "Image"} {
 		if r := kiln(t, "schema", kind); r.code != exitDone || !json.Valid([]byte(r.out)) {
 			t.Errorf("schema %s: exit code %d", kind, r.code)
 		}

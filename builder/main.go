@@ -35,6 +35,8 @@ type environment struct {
 	sources plan.Sources
 	getenv  func(string) string
 	now     func() time.Time
+	// wrote is called after each change of a cluster's directory; an error ends the work there.
+	wrote func(name string) error
 }
 
 func newEnvironment() (environment, error) {
@@ -46,6 +48,7 @@ func newEnvironment() (environment, error) {
 		},
 		getenv: os.Getenv,
 		now:    time.Now,
+		wrote:  func(string) error { return nil },
 	}, errors.Join(releasesErr, overlayErr)
 }
 

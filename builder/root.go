@@ -55,7 +55,7 @@ func newRoot(env environment) *cobra.Command {
 	root.AddCommand(
 		newList(env), newShow(env), newSchema(),
 		newBuild(env), newVM(env), newBinary(env), newCache(env),
-		newIdentity(env),
+		newCluster(env), newIdentity(env),
 		newVersion(),
 	)
 	root.PersistentFlags().String("cache", "", "directory for what builds share (default $KILN_CACHE, or kiln in $XDG_CACHE_HOME or ~/.cache)")

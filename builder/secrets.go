@@ -9,7 +9,6 @@ import (
 	"reflect"
 	"strings"
 
-	"github.com/google/renameio/v2"
 	"sigs.k8s.io/yaml"
 
 	"github.com/kiln-os/kiln/internal/cluster"
@@ -89,8 +88,8 @@ func writeSecrets(dir string, files []secretFile) error {
 		return fmt.Errorf("making the output directory: %w", err)
 	}
 	for _, file := range files {
-		if err := renameio.WriteFile(filepath.Join(work, file.name), file.text, 0o600); err != nil {
-			return errors.Join(fmt.Errorf("writing %s: %w", file.name, err), os.RemoveAll(work))
+		if err := writeSecret(filepath.Join(work, file.name), file.text); err != nil {
+			return errors.Join(err, os.RemoveAll(work))
 		}
 	}
 	// An empty directory gives way; one that has filled since it was looked at does not.

@@ -58,7 +58,7 @@ func checkIgnition(path string) error {
 		Ignition *struct{} `json:"ignition"`
 	}
 	if json.Unmarshal(text, &config) != nil || config.Ignition == nil {
-		return usagef("--identity: %s is not an Ignition config; kiln identity new makes one, config.ign", path)
+		return usagef("--identity: %s is not an Ignition config; kiln identity new and kiln cluster render make one, config.ign", path)
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kiln-os/kiln/firstboot/bootstrap"
+	"github.com/kiln-os/kiln/firstboot/reset"
 	"github.com/kiln-os/kiln/internal/nodefs"
 )
 
@@ -22,6 +23,13 @@ next run goes on. Done once, it does nothing.`,
 			machine := bootstrap.OnNode(nodefs.Root(root), report)
 			if dry {
 				return work(report.Redact(machine.DryRun(cmd.Context(), cmd.OutOrStdout())))
+			}
+			if err := bootstrap.NoCoreDumps(); err != nil {
+				return work(err)
+			}
+			// A node that was leaving its cluster when it went off has to be gone before it comes back.
+			if err := reset.OnNode(nodefs.Root(root), cmd.OutOrStdout()).Resume(cmd.Context()); err != nil {
+				return work(err)
 			}
 			if err := machine.Run(cmd.Context()); err != nil {
 				return work(said{err})

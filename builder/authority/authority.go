@@ -8,6 +8,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -34,14 +35,14 @@ type Set struct {
 	cluster    pair
 	frontProxy pair
 	etcd       pair
-	accounts   *ecdsa.PrivateKey
+	accounts   crypto.Signer
 	made       time.Time
 }
 
 // pair is a certificate in DER and the key that signs with it.
 type pair struct {
 	certificate *x509.Certificate
-	key         *ecdsa.PrivateKey
+	key         crypto.Signer
 }
 
 // New makes a cluster's authorities at the time now. The keys are ECDSA P-256: an identity with all of them stays below
@@ -62,6 +63,37 @@ func New(now time.Time) (Set, error) {
 	}
 	set.accounts = key
 	return set, nil
+}
+
+// Open makes a set of authorities that were rendered before, to sign with them at the time now. The keys may be of any kind
+// that kubeadm reads.
+func Open(a cluster.Authorities, now time.Time) (Set, error) {
+	set := Set{made: now}
+	for name, part := range map[string]struct {
+		from cluster.KeyPair
+		into *pair
+	}{"cluster": {a.Cluster, &set.cluster}, "frontProxy": {a.FrontProxy, &set.frontProxy}, "etcd": {a.Etcd, &set.etcd}} {
+		certificate, err := cluster.ParseCertificate(part.from.Certificate)
+		if err != nil {
+			return Set{}, fmt.Errorf("reading the certificate of authority %s: it is %w", name, err)
+		}
+		key, err := cluster.ParsePrivateKey(part.from.Key.Reveal())
+		if err != nil {
+			return Set{}, fmt.Errorf("reading the key of authority %s: it is %w", name, err)
+		}
+		*part.into = pair{certificate: certificate, key: key}
+	}
+	key, err := cluster.ParsePrivateKey(a.ServiceAccount.Key.Reveal())
+	if err != nil {
+		return Set{}, fmt.Errorf("reading the service accounts' key: it is %w", err)
+	}
+	set.accounts = key
+	return set, nil
+}
+
+// Register signs what a node may be, with the cluster's authority.
+func (s Set) Register(statement cluster.Statement) (string, error) {
+	return statement.Sign(s.cluster.key)
 }
 
 func newKey() (*ecdsa.PrivateKey, error) { return ecdsa.GenerateKey(elliptic.P256(), rand.Reader) }
@@ -149,12 +181,18 @@ func (p pair) document() (cluster.KeyPair, error) {
 }
 
 // keyPEM uses the form that kubeadm writes for such a key (client-go, util/keyutil).
-func keyPEM(key *ecdsa.PrivateKey) (document.Secret, error) {
-	der, err := x509.MarshalECPrivateKey(key)
-	if err != nil {
-		return document.Secret{}, fmt.Errorf("rendering a key: %w", err)
+func keyPEM(key crypto.Signer) (document.Secret, error) {
+	switch key := key.(type) {
+	case *ecdsa.PrivateKey:
+		der, err := x509.MarshalECPrivateKey(key)
+		if err != nil {
+			return document.Secret{}, fmt.Errorf("rendering a key: %w", err)
+		}
+		return document.NewSecret(block("EC PRIVATE KEY", der)), nil
+	case *rsa.PrivateKey:
+		return document.NewSecret(block("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(key))), nil
 	}
-	return document.NewSecret(block("EC PRIVATE KEY", der)), nil
+	return document.Secret{}, fmt.Errorf("rendering a key: kubeadm knows no keys of type %T", key)
 }
 
 func block(kind string, der []byte) string {

@@ -36,8 +36,10 @@ type (
 		Bootstrap openBootstrap `json:"bootstrap"`
 	}
 	openBootstrap struct {
-		Token       string           `json:"token"`
-		Authorities *openAuthorities `json:"authorities,omitempty"`
+		Token          string           `json:"token"`
+		TokenTTL       string           `json:"tokenTTL,omitempty"`
+		CertificateKey string           `json:"certificateKey,omitempty"`
+		Authorities    *openAuthorities `json:"authorities,omitempty"`
 	}
 	openAuthorities struct {
 		Cluster        openPair    `json:"cluster"`
@@ -56,15 +58,20 @@ type (
 )
 
 func reveal(id cluster.Identity) openIdentity {
-	open := openIdentity{Identity: id, Bootstrap: openBootstrap{Token: id.Bootstrap.Token.Reveal()}}
-	if a := id.Bootstrap.Authorities; a != nil {
-		pair := func(p cluster.KeyPair) openPair { return openPair{p.Certificate, p.Key.Reveal()} }
-		open.Bootstrap.Authorities = &openAuthorities{
-			Cluster: pair(a.Cluster), FrontProxy: pair(a.FrontProxy), Etcd: pair(a.Etcd),
-			ServiceAccount: openAccount{a.ServiceAccount.Public, a.ServiceAccount.Key.Reveal()},
-		}
+	b := id.Bootstrap
+	open := openIdentity{Identity: id, Bootstrap: openBootstrap{Token: b.Token.Reveal(), TokenTTL: b.TokenTTL, CertificateKey: b.CertificateKey.Reveal()}}
+	if b.Authorities != nil {
+		open.Bootstrap.Authorities = revealAuthorities(*b.Authorities)
 	}
 	return open
+}
+
+func revealAuthorities(a cluster.Authorities) *openAuthorities {
+	pair := func(p cluster.KeyPair) openPair { return openPair{p.Certificate, p.Key.Reveal()} }
+	return &openAuthorities{
+		Cluster: pair(a.Cluster), FrontProxy: pair(a.FrontProxy), Etcd: pair(a.Etcd),
+		ServiceAccount: openAccount{a.ServiceAccount.Public, a.ServiceAccount.Key.Reveal()},
+	}
 }
 
 // ignitionVersion is the specification that the config follows.

@@ -1,9 +1,12 @@
 package authority
 
 import (
+	"crypto"
 	"fmt"
 
 	"sigs.k8s.io/yaml"
+
+	"github.com/kiln-os/kiln/internal/cluster"
 )
 
 // Kubeconfig says how a person reaches a cluster.
@@ -37,6 +40,26 @@ func (k Kubeconfig) Render(s Set) ([]byte, error) {
 		return nil, fmt.Errorf("rendering the kubeconfig: %w", err)
 	}
 	return text, nil
+}
+
+// Stands tells whether a kubeconfig that was rendered before still serves a cluster's administrator at the time for which s
+// was opened: its certificate is of this authority and valid. Which server it names does not count.
+func (k Kubeconfig) Stands(text []byte, s Set) bool {
+	var config kubeconfig
+	if err := yaml.Unmarshal(text, &config); err != nil || len(config.Clusters) != 1 || len(config.Users) != 1 {
+		return false
+	}
+	entry, user := config.Clusters[0], config.Users[0]
+	certificate, err := cluster.ParseCertificate(string(user.User.Certificate))
+	if err != nil || entry.Name != k.Cluster || string(entry.Cluster.Authority) != s.Certificate() {
+		return false
+	}
+	key, err := cluster.ParsePrivateKey(string(user.User.Key))
+	if err != nil || s.made.After(certificate.NotAfter) || certificate.CheckSignatureFrom(s.cluster.certificate) != nil {
+		return false
+	}
+	public, ok := key.Public().(interface{ Equal(crypto.PublicKey) bool })
+	return ok && public.Equal(certificate.PublicKey)
 }
 
 // The part of client-go's Config (tools/clientcmd/api/v1) that is needed here. Bytes become base64.

@@ -2,6 +2,7 @@ package authority
 
 import (
 	"crypto/rand"
+	"encoding/hex"
 	"math/big"
 
 	"github.com/kiln-os/kiln/internal/document"
@@ -24,4 +25,13 @@ func NewToken() (document.Secret, error) {
 		token[i] = tokenLetters[n.Int64()]
 	}
 	return document.NewSecret(string(token)), nil
+}
+
+// NewCertificateKey makes the key that uploaded certificates are encrypted with: AES-256, as hexadecimal digits.
+func NewCertificateKey() (document.Secret, error) {
+	key := make([]byte, 32)
+	if _, err := rand.Read(key); err != nil {
+		return document.Secret{}, err
+	}
+	return document.NewSecret(hex.EncodeToString(key)), nil
 }

@@ -28,7 +28,8 @@ func checkTogether(d Documents, p Plan) error {
 		pinned.Add("packages", "missing; want the Debian packages of every node, systemd-sysv and runc among them")
 	}
 	checkPackages(pinned, "packages", p.Release.Packages)
-	return errors.Join(role.Err(), pinned.Err())
+	overlayErr := checkSecrets(role, pinned, d, p)
+	return errors.Join(role.Err(), pinned.Err(), overlayErr)
 }
 
 // checkContainerImages finds roles that the release was not made for. That there is a sandbox image for each role is the

@@ -30,6 +30,8 @@ func readComments() (comments, error) {
 		{reflect.TypeFor[profile.Profile](), profile.Text},
 		{reflect.TypeFor[release.Release](), release.Text},
 		{reflect.TypeFor[cluster.Identity](), cluster.Text},
+		{reflect.TypeFor[cluster.Definition](), cluster.DefinitionText},
+		{reflect.TypeFor[cluster.Customisation](), cluster.CustomisationText},
 	} {
 		file, err := parser.ParseFile(token.NewFileSet(), "", source.text, parser.ParseComments)
 		if err != nil {

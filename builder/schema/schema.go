@@ -23,6 +23,7 @@ func kinds() []kind {
 		{plan.ImageKind, reflect.TypeFor[plan.Image]()},
 		{profile.Kind, reflect.TypeFor[profile.Profile]()},
 		{release.Kind, reflect.TypeFor[release.Release]()},
+		{cluster.Kind, reflect.TypeFor[cluster.Definition]()},
 		{cluster.IdentityKind, reflect.TypeFor[cluster.Identity]()},
 	}
 }
@@ -64,6 +65,10 @@ func render(k kind) ([]byte, error) {
 	}
 	s := reflector.ReflectFromType(k.root)
 	s.Title = "kiln " + k.name
+	// A document is called by its kind, whatever its Go type is called.
+	if rest, ok := strings.CutPrefix(s.Description, k.root.Name()+" "); ok {
+		s.Description = k.name + " " + rest
+	}
 	for _, c := range choices() {
 		c.apply(s, k.root)
 	}
@@ -109,6 +114,9 @@ func choices() []choice {
 		{reflect.TypeFor[profile.Taint](), "effect", profile.Effects()},
 		{reflect.TypeFor[release.ContainerImage](), "roles", profile.Roles()},
 		{reflect.TypeFor[release.Binary](), "language", []string{"go", "c"}},
+		{reflect.TypeFor[cluster.Definition](), "certificates", cluster.Certificates()},
+		{reflect.TypeFor[cluster.DefinedNode](), "role", profile.Roles()},
+		{reflect.TypeFor[cluster.Pool](), "role", []string{profile.Worker}},
 		{reflect.TypeFor[cluster.Node](), "role", profile.Roles()},
 	}
 }

@@ -134,7 +134,7 @@ func TestEveryFieldIsDescribed(t *testing.T) {
 
 func TestRenderUnknownKind(t *testing.T) {
 	_, err := schema.Render("pod")
-	if want := `unknown kind "pod"; want Image, Profile, Release, Identity`; err == nil || err.Error() != want {
+	if want := `unknown kind "pod"; want Image, Profile, Release, Cluster, Identity`; err == nil || err.Error() != want {
 		t.Errorf("error is %v; want %s", err, want)
 	}
 }

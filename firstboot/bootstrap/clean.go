@@ -8,7 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/kiln-os/kiln/internal/command"
+	"github.com/kiln-os/kiln/firstboot/kubeadm"
 	"github.com/kiln-os/kiln/internal/nodefs"
 )
 
@@ -17,29 +17,33 @@ func kubeconfigs() []string {
 	return []string{"admin.conf", "super-admin.conf", "kubelet.conf", "bootstrap-kubelet.conf", "controller-manager.conf", "scheduler.conf"}
 }
 
+// kubeletCertificates are those that the kubelet gets for itself, with the link to the newest.
+const kubeletCertificates = nodefs.KubeletState + "/pki/*"
+
 // authorityPairs are the files below nodefs.PKI that outlive a clean-up, two and two.
 func authorityPairs() [][2]string {
 	return [][2]string{{"ca.crt", "ca.key"}, {"front-proxy-ca.crt", "front-proxy-ca.key"}, {"etcd/ca.crt", "etcd/ca.key"}, {"sa.pub", "sa.key"}}
 }
 
 // clean removes what a run without etcd data has left, so that kubeadm begins anew: static pods, kubeconfigs and leaf
-// certificates (which may name an address that has changed), but no authority that is whole.
+// certificates (which may name an address that has changed), the kubelet's own certificate, which may be torn or another
+// cluster's, but no authority that is whole.
 func (p plan) clean(ctx context.Context) error {
 	leftovers, err := p.m.leftovers()
 	if err != nil {
 		return fmt.Errorf("looking for leftovers of an earlier run: %w", err)
 	}
 	if len(leftovers) == 0 {
-		return nil
+		return p.m.removeEtcdRemnants()
 	}
-	p.m.Report.say(event{step: "kubeadm-init", message: fmt.Sprintf("removing %d files of an earlier run that came to nothing", len(leftovers))})
+	p.m.Report.say(event{step: p.kubeadmStep(), message: fmt.Sprintf("removing %d files of an earlier run that came to nothing", len(leftovers))})
 	// A kubelet that runs holds a port that kubeadm wants to find free, and would start the pods again.
-	if _, err := p.m.Runner.Run(ctx, command.Command{Name: nodefs.Systemctl, Args: []string{"stop", "kubelet.service"}}); err != nil {
-		return fmt.Errorf("stopping kubelet: %w", err)
+	if err := p.m.kubelet(ctx, "stop"); err != nil {
+		return err
 	}
 	for _, path := range leftovers {
-		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("removing leftovers of an earlier run: %w", err)
+		if err := removeFile(path); err != nil {
+			return err
 		}
 	}
 	r, err := p.m.runtime()
@@ -47,7 +51,29 @@ func (p plan) clean(ctx context.Context) error {
 		return err
 	}
 	defer r.close()
-	return r.removePods(ctx)
+	if err := r.removePods(ctx); err != nil {
+		return err
+	}
+	return p.m.removeEtcdRemnants()
+}
+
+// removeEtcdRemnants removes what an etcd without a write-ahead log has left: it never took part in anything, and kubeadm
+// wants the directory empty.
+func (m *Machine) removeEtcdRemnants() error {
+	if m.hasLog() {
+		return nil
+	}
+	if err := os.RemoveAll(m.Root.Path(kubeadm.EtcdData + "/member")); err != nil {
+		return fmt.Errorf("removing leftovers of an earlier run: %w", err)
+	}
+	return nil
+}
+
+func removeFile(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("removing leftovers of an earlier run: %w", err)
+	}
+	return nil
 }
 
 // leftovers lists the files that clean removes.
@@ -62,6 +88,13 @@ func (m *Machine) leftovers() ([]string, error) {
 		if path := m.Root.Path(nodefs.Kubernetes + "/" + name); exists(path) {
 			paths = append(paths, path)
 		}
+	}
+	for _, pattern := range []string{kubeletCertificates, kubeletConfiguration, kubeletFlags} {
+		found, err := filepath.Glob(m.Root.Path(pattern))
+		if err != nil {
+			return nil, err
+		}
+		paths = append(paths, found...)
 	}
 	keep := map[string]bool{}
 	for _, pair := range authorityPairs() {
@@ -95,6 +128,11 @@ func (m *Machine) removeTorn() error {
 			}
 		}
 	}
+	return m.removeTornFiles()
+}
+
+// removeTornFiles removes every empty file that kubeadm writes.
+func (m *Machine) removeTornFiles() error {
 	return filepath.WalkDir(m.Root.Path(nodefs.Kubernetes), func(path string, entry fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil

@@ -10,13 +10,17 @@ import (
 	"github.com/kiln-os/kiln/internal/nodefs"
 )
 
-// kubeadmConfig writes what kubeadm reads: its configuration, which holds the token, and the profile's patches.
+// kubeadmConfig writes what kubeadm reads: its configuration, which holds the token, and the patches.
 func (p plan) kubeadmConfig(context.Context) (string, error) {
-	text, err := kubeadm.RenderInit(p.o)
+	text, err := p.renderConfig()
 	if err != nil {
 		return "", err
 	}
-	if err := p.writePatches(); err != nil {
+	patches, err := kubeadm.Patches(p.o)
+	if err != nil {
+		return "", err
+	}
+	if err := p.writePatches(patches); err != nil {
 		return "", err
 	}
 	if err := put(p.m.Root.Path(nodefs.KubeadmConfig), text, 0o600); err != nil {
@@ -25,16 +29,23 @@ func (p plan) kubeadmConfig(context.Context) (string, error) {
 	if err := os.MkdirAll(p.m.Root.Path(nodefs.VolumePlugins), 0o755); err != nil {
 		return "", fmt.Errorf("making volume plugin directory: %w", err)
 	}
-	return fmt.Sprintf("%s, %d patches", nodefs.KubeadmConfig, len(p.o.Profile.Patches)), nil
+	return fmt.Sprintf("%s, %d patches", nodefs.KubeadmConfig, len(patches)), nil
+}
+
+func (p plan) renderConfig() ([]byte, error) {
+	if p.founds {
+		return kubeadm.RenderInit(p.o)
+	}
+	return kubeadm.RenderJoin(p.o)
 }
 
 // writePatches begins from nothing: a patch of an earlier profile must not stay.
-func (p plan) writePatches() error {
+func (p plan) writePatches(patches map[string]string) error {
 	directory := p.m.Root.Path(nodefs.Patches)
 	if err := os.RemoveAll(directory); err != nil {
 		return fmt.Errorf("writing patches: %w", err)
 	}
-	for name, text := range p.o.Profile.Patches {
+	for name, text := range patches {
 		if err := put(filepath.Join(directory, filepath.Base(name)), []byte(text), 0o600); err != nil {
 			return err
 		}

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -50,26 +49,72 @@ type found struct {
 	from string
 	// copied says that it is the copy that an earlier run made.
 	copied bool
+	// warnings are what was wrong with it and could be left out.
+	warnings []string
+	// machine is what the machine is that took the identity on.
+	machine Facts
 }
 
-// findIdentity looks for the identity and checks it against the image. Once kubeadm has begun, the copy counts: a node
-// does not become another one half-way. Before that, what the source says now counts, so that a mended identity is taken.
-func (m *Machine) findIdentity(ctx context.Context, i image, begun bool) (found, error) {
-	f, err := m.readCopy()
-	if err != nil || !begun {
-		fresh, freshErr := m.readSource(ctx)
-		_, nowhere := errors.AsType[*source.NotFound](freshErr)
-		switch {
-		case freshErr == nil:
-			f, err = fresh, nil
-		case !nowhere || err != nil:
-			return found{}, freshErr
+// findIdentity looks for the identity, makes it this machine's and checks it against the image. Until kubeadm begins, what
+// the source says now counts, so that a mended identity is taken. From then on the copy counts: a node does not become
+// another one half-way. A node that joins still takes a renewed token from the same identity.
+func (m *Machine) findIdentity(ctx context.Context, i image, journal *stepJournal) (found, error) {
+	earlier, copyErr := m.readCopy()
+	if copyErr == nil && journal.has("kubeadm-init", began) {
+		return m.own(ctx, earlier, i)
+	}
+	fresh, err := m.readSource(ctx)
+	if err != nil {
+		if _, nowhere := errors.AsType[*source.NotFound](err); copyErr != nil || !nowhere && !journal.has("kubeadm-join", began) {
+			return found{}, err
+		}
+		return m.own(ctx, earlier, i)
+	}
+	if copyErr == nil {
+		fresh.keepName(earlier.id)
+	}
+	fresh, err = m.own(ctx, fresh, i)
+	if copyErr == nil && journal.has("kubeadm-join", began) && (err != nil || !sameNode(fresh.id, earlier.id)) {
+		return m.own(ctx, earlier, i)
+	}
+	return fresh, err
+}
+
+// own parses f unless that was done, makes it this machine's and checks that it fits.
+func (m *Machine) own(ctx context.Context, f found, i image) (found, error) {
+	if f.id.Kind == "" {
+		if err := f.parse(); err != nil {
+			return found{}, err
 		}
 	}
-	if f.id, err = cluster.ParseIdentity(f.from, f.text); err != nil {
+	f.machine = m.facts()
+	var err error
+	if f.id, err = m.resolve(ctx, f.id); err != nil {
 		return found{}, err
 	}
 	return f, checkFits(f, i)
+}
+
+func (f *found) parse() (err error) {
+	f.id, f.warnings, err = cluster.ParseIdentityOnNode(f.from, f.text)
+	return err
+}
+
+// keepName gives a member of a pool the name that it took before: what the name was made from may have changed since, the
+// hostname by kiln itself.
+func (f *found) keepName(earlier cluster.Identity) {
+	if f.parse() == nil && f.id.Node.Pool != "" && f.id.Node.Pool == earlier.Node.Pool && f.id.Cluster.Name == earlier.Cluster.Name {
+		f.id.Node.Name = earlier.Node.Name
+	}
+}
+
+// sameNode tells whether two identities make the same node of the same cluster: they may differ in their secrets that expire.
+func sameNode(a, b cluster.Identity) bool {
+	if a.Bootstrap.Authorities == nil || b.Bootstrap.Authorities == nil {
+		return false
+	}
+	return a.Node.Name == b.Node.Name && a.Node.Address == b.Node.Address && a.Cluster.Name == b.Cluster.Name &&
+		a.Cluster.Endpoint == b.Cluster.Endpoint && a.Bootstrap.Authorities.Cluster.Certificate == b.Bootstrap.Authorities.Cluster.Certificate
 }
 
 func (m *Machine) readSource(ctx context.Context) (found, error) {
@@ -80,13 +125,14 @@ func (m *Machine) readSource(ctx context.Context) (found, error) {
 // readCopy reads the copy of an earlier run. One that is missing or in pieces is as good as none.
 func (m *Machine) readCopy() (found, error) {
 	text, err := os.ReadFile(m.Root.Path(nodefs.IdentityCopy))
-	if err == nil && !json.Valid(text) {
-		err = fs.ErrNotExist
+	if err != nil {
+		return found{}, err
 	}
-	return found{text: text, from: nodefs.IdentityCopy, copied: true}, err
+	f := found{text: text, from: nodefs.IdentityCopy, copied: true}
+	return f, f.parse()
 }
 
-// checkFits compares the identity with the image, and with what this version can do.
+// checkFits compares the identity with the image.
 func checkFits(f found, i image) error {
 	p := &document.Problems{File: f.from}
 	if f.id.Release != i.baked.Release {
@@ -95,19 +141,24 @@ func checkFits(f found, i image) error {
 	if f.id.Node.Role != i.baked.Role {
 		p.Add("node.role", "is %s, but this image was built for %s (profile %s); boot an image for %s or change the identity",
 			f.id.Node.Role, i.baked.Role, i.baked.Profile, f.id.Node.Role)
-	} else if !f.id.Node.Initialise {
-		p.Add("node.initialise", "is not set, and joining an existing cluster is not supported by this version of firstboot; "+
-			"set it on a control-plane node to found a cluster")
 	}
 	return p.Err()
 }
 
-// saveCopy keeps the identity for later boots, which then need no source.
+// saveCopy keeps the identity for later boots, which then need no source. A member of a pool keeps its own name and
+// address in it.
 func (m *Machine) saveCopy(f found) error {
 	if f.copied {
 		return nil
 	}
-	text, err := yaml.YAMLToJSON(f.text)
+	var text map[string]any
+	if err := yaml.Unmarshal(f.text, &text); err != nil {
+		return fmt.Errorf("copying identity: %w", err)
+	}
+	if node, ok := text["node"].(map[string]any); ok {
+		node["name"], node["address"] = f.id.Node.Name, f.id.Node.Address
+	}
+	rendered, err := json.Marshal(text)
 	if err != nil {
 		return fmt.Errorf("copying identity: %w", err)
 	}
@@ -115,5 +166,5 @@ func (m *Machine) saveCopy(f found) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("copying identity: %w", err)
 	}
-	return put(path, text, 0o600)
+	return put(path, rendered, 0o600)
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"regexp"
 	"strings"
 	"time"
 
@@ -40,7 +39,7 @@ func (p plan) kubeadmInit(ctx context.Context) (string, error) {
 		if err := p.m.removeTorn(); err != nil {
 			return "", err
 		}
-		if err := p.runKubeadm(ctx, "--skip-phases=preflight,show-join-command"); err != nil {
+		if err := p.runInit(ctx, "--skip-phases=preflight,show-join-command"); err != nil {
 			return "", err
 		}
 		return "went on with the etcd data of an earlier run", nil
@@ -48,7 +47,7 @@ func (p plan) kubeadmInit(ctx context.Context) (string, error) {
 	if err := p.clean(ctx); err != nil {
 		return "", err
 	}
-	if err := p.runKubeadm(ctx, "--skip-phases=show-join-command"); err != nil {
+	if err := p.runInit(ctx, "--skip-phases=show-join-command"); err != nil {
 		return "", err
 	}
 	return "cluster " + p.o.Identity.Cluster.Name + " founded", nil
@@ -80,35 +79,72 @@ func (p plan) progress(ctx context.Context) progress {
 	return finished
 }
 
-// fatalCheck names the preflight checks that no retry can mend: they are about the machine or the image.
-var fatalCheck = regexp.MustCompile(`^(NumCPU|Mem|SystemVerification|KubeletVersion|KubernetesVersion|IsPrivilegedUser|FileExisting-.*)$`)
+// runInit runs `kubeadm init`, which would print the join command with the token.
+func (p plan) runInit(ctx context.Context, phases string) error {
+	return p.runKubeadm(ctx, "init", "--config="+p.m.Root.Path(nodefs.KubeadmConfig), "--skip-token-print", phases)
+}
 
-// failedCheck finds a failed check in a line of kubeadm's.
-var failedCheck = regexp.MustCompile(`\[ERROR ([^\]]+)\]`)
+// kubeadmStep is the step that runs kubeadm on this node.
+func (p plan) kubeadmStep() string {
+	if p.founds {
+		return "kubeadm-init"
+	}
+	return "kubeadm-join"
+}
 
-// runKubeadm runs `kubeadm init`. It would print the join command with the token; every line is searched for secrets, too.
-func (p plan) runKubeadm(ctx context.Context, phases string) error {
-	var fatal []string
-	out := &lines{report: p.m.Report, step: "kubeadm-init"}
-	errs := &lines{report: p.m.Report, step: "kubeadm-init", seen: func(line string) {
-		if match := failedCheck.FindStringSubmatch(line); match != nil && fatalCheck.MatchString(match[1]) {
-			fatal = append(fatal, match[1])
-		}
-	}}
-	_, err := p.m.Runner.Run(ctx, command.Command{Name: nodefs.Kubeadm, Stdout: out, Stderr: errs,
-		Args: []string{"init", "--config=" + p.m.Root.Path(nodefs.KubeadmConfig), "--skip-token-print", phases}})
+// runKubeadm runs kubeadm, which says what it does line by line; every line is searched for secrets. No argument is one.
+func (p plan) runKubeadm(ctx context.Context, args ...string) error {
+	said := &command.Tail{Max: 64 << 10}
+	out := &lines{report: p.m.Report, step: p.kubeadmStep()}
+	errs := &lines{report: p.m.Report, step: p.kubeadmStep(), seen: func(line string) { fmt.Fprintln(said, line) }}
+	stop := p.m.keepOnDisk()
+	_, err := p.m.Runner.Run(ctx, command.Command{Name: nodefs.Kubeadm, Stdout: out, Stderr: errs, Args: args})
+	stop()
 	out.flush()
 	errs.flush()
 	// What kubeadm wrote has to outlast a power cut before the journal says that it is there.
 	unix.Sync()
-	err = lastWords(err)
-	switch {
-	case err == nil:
+	if err == nil {
 		return nil
-	case len(fatal) > 0:
-		return Permanent{fmt.Errorf("the machine or the image does not meet kubeadm's checks %s: %w", strings.Join(fatal, ", "), err)}
 	}
-	return fmt.Errorf("initialising cluster: %w", err)
+	failure := kubeadm.Classify(said.String())
+	if failure.Kind == kubeadm.Unknown {
+		return fmt.Errorf("running kubeadm %s: %w", args[0], lastWords(err))
+	}
+	err = kubeadmError{text: fmt.Sprintf("running kubeadm %s: %s", args[0], failure.Message), Failure: failure, err: err}
+	if failure.Permanent && !(failure.Kind == kubeadm.NameTaken && p.mayFade(failure)) {
+		return Permanent{err}
+	}
+	return err
+}
+
+// kubeadmError is an end of kubeadm's that is understood.
+type kubeadmError struct {
+	kubeadm.Failure
+	text string
+	err  error
+}
+
+// Error implements error.
+func (e kubeadmError) Error() string { return e.text }
+
+// Unwrap gives how the program ended.
+func (e kubeadmError) Unwrap() error { return e.err }
+
+// fading is how long a Node may still be Ready after its machine was switched off: the controllers wait for 50 s without a
+// sign of life (kube-controller-manager, --node-monitor-grace-period).
+const fading = 3 * time.Minute
+
+// mayFade tells whether a failure may still be about this machine's own past: a Node that stays Ready for a while. That it
+// was the same for longer shows another machine of the name.
+func (p plan) mayFade(failure kubeadm.Failure) bool {
+	boot := p.m.bootID()
+	for _, r := range p.history() {
+		if r.BootID == boot && r.Step == p.kubeadmStep() && r.State == failed && strings.Contains(r.Error, failure.Message) {
+			return p.m.Uptime()-r.Uptime < fading.Seconds()
+		}
+	}
+	return true
 }
 
 // lastWords shortens what kubeadm wrote, which was said line by line, to the error at its end.

@@ -14,6 +14,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/kiln-os/kiln/firstboot/endpoint"
+	"github.com/kiln-os/kiln/firstboot/etcd"
+	"github.com/kiln-os/kiln/firstboot/fence"
 	"github.com/kiln-os/kiln/firstboot/kubeadm"
 	"github.com/kiln-os/kiln/firstboot/node"
 	"github.com/kiln-os/kiln/firstboot/source"
@@ -37,6 +40,16 @@ type Machine struct {
 	SetHostname func(name string) error
 	// APIServer is the URL of the API server that the node with this address runs itself.
 	APIServer func(address string) string
+	// Endpoint is the URL of an endpoint (host:port).
+	Endpoint func(endpoint string) string
+	// EtcdMember is the URL at which the etcd member on the node with this address answers clients.
+	EtcdMember func(address string) string
+	// KubeletHealth is where the node's own kubelet tells its health.
+	KubeletHealth string
+	// Fence changes the fence's options; nil leaves them.
+	Fence func(o *fence.Options)
+	// Look looks at the cluster through its endpoint; nil is the real way.
+	Look func(ctx context.Context, c endpoint.Cluster) endpoint.Observation
 	// Pause is how long to wait after a step's first failure; each further pause is twice as long, up to a minute.
 	Pause time.Duration
 }
@@ -50,6 +63,9 @@ func OnNode(root nodefs.Root, report *Report) *Machine {
 		APIServer: func(address string) string {
 			return fmt.Sprintf("https://%s", net.JoinHostPort(address, fmt.Sprint(kubeadm.BindPort)))
 		},
+		Endpoint:      func(endpoint string) string { return "https://" + endpoint },
+		EtcdMember:    etcd.ClientURL,
+		KubeletHealth: "http://127.0.0.1:10248/healthz",
 	}
 	m.Find = m.findOnPlatform
 	return m

@@ -3,6 +3,7 @@ package bootstrap
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/kiln-os/kiln/internal/command"
 	"github.com/kiln-os/kiln/internal/nodefs"
@@ -33,7 +34,8 @@ RequiredForOnline=no
 [Network]
 LinkLocalAddressing=no
 ConfigureWithoutCarrier=yes
-
+`
+	serviceRoute = `
 [Route]
 Destination=%s
 PreferredSource=%s
@@ -44,15 +46,20 @@ Metric=4096
 
 // networkConfig makes up for what a network may lack, for this boot and later ones: a default route, a name server.
 func (p plan) networkConfig(ctx context.Context) (string, error) {
-	subnet, address := p.o.Identity.Cluster.ServiceSubnet, p.o.Identity.Node.Address
+	subnets, address := p.o.Identity.Cluster.ServiceSubnet, p.o.Identity.Node.Address
 	if err := put(p.m.Root.Path(nodefs.ResolverConfig+"/70-kiln.conf"), fmt.Appendf(nil, resolver, address), 0o644); err != nil {
 		return "", err
 	}
 	if err := put(p.m.Root.Path(nodefs.NetworkConfig+"/70-kiln-services.netdev"), []byte(serviceDevice), 0o644); err != nil {
 		return "", err
 	}
-	network := fmt.Appendf(nil, serviceNetwork, subnet, address)
-	if err := put(p.m.Root.Path(nodefs.NetworkConfig+"/70-kiln-services.network"), network, 0o644); err != nil {
+	network := serviceNetwork
+	for subnet := range strings.SplitSeq(subnets, ",") {
+		if source := p.addressLike(subnet); source != "" {
+			network += fmt.Sprintf(serviceRoute, subnet, source)
+		}
+	}
+	if err := put(p.m.Root.Path(nodefs.NetworkConfig+"/70-kiln-services.network"), []byte(network), 0o644); err != nil {
 		return "", err
 	}
 	for _, c := range []command.Command{
@@ -63,5 +70,15 @@ func (p plan) networkConfig(ctx context.Context) (string, error) {
 			return "", err
 		}
 	}
-	return "route to " + subnet, nil
+	return "route to " + subnets, nil
+}
+
+// addressLike is the node's address of the subnet's family; empty when it has none.
+func (p plan) addressLike(subnet string) string {
+	for _, address := range []string{p.o.Identity.Node.Address, p.o.Identity.Node.SecondaryAddress} {
+		if address != "" && strings.Contains(address, ":") == strings.Contains(subnet, ":") {
+			return address
+		}
+	}
+	return ""
 }

@@ -17,6 +17,9 @@ const hosts = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n%s
 // hostname names the machine, for now and for later boots.
 func (p plan) hostname(context.Context) (string, error) {
 	name := p.o.Identity.Node.Name
+	if err := p.m.rememberHostname(p.machine); err != nil {
+		return "", err
+	}
 	if err := put(p.m.Root.Path(nodefs.Hosts), fmt.Appendf(nil, hosts, p.o.Identity.Node.Address, name), 0o644); err != nil {
 		return "", err
 	}

@@ -7,7 +7,6 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/kiln-os/kiln/firstboot/kubeadm"
@@ -27,9 +26,6 @@ const (
 	annotationRootHash = "kiln.dev/root-hash"
 )
 
-// podSubnet is the placeholder in the baked manifests.
-const podSubnet = "__POD_SUBNET__"
-
 // addons applies the baked manifests in the order of their file names.
 func (p plan) addons(ctx context.Context) (string, error) {
 	files, err := filepath.Glob(p.m.Root.Path(nodefs.Addons + "/*.yaml"))
@@ -47,7 +43,7 @@ func (p plan) addons(ctx context.Context) (string, error) {
 			return "", fmt.Errorf("reading addon: %w", err)
 		}
 		name := nodefs.Addons + "/" + filepath.Base(file)
-		objects, err := node.Objects(name, []byte(strings.ReplaceAll(string(text), podSubnet, p.o.Identity.Cluster.PodSubnet)))
+		objects, err := node.Objects(name, []byte(fillIn(string(text), p.o.Identity.Cluster.PodSubnet)))
 		if err != nil {
 			return "", Permanent{err}
 		}

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/kiln-os/kiln/firstboot/kubeadm"
+	"github.com/kiln-os/kiln/internal/cluster"
 	"github.com/kiln-os/kiln/internal/nodefs"
 	"github.com/kiln-os/kiln/internal/step"
 )
@@ -59,24 +61,41 @@ type runner struct {
 	plan *plan
 }
 
+// errRenewed says that the identity's source has another token than the one that was refused: all begins anew with it.
+var errRenewed = errors.New("the identity was renewed")
+
 func (r *runner) all(ctx context.Context) error {
-	err := r.do(ctx, identityStep(func(ctx context.Context) (string, error) {
-		image, err := r.m.readImage()
-		if err != nil {
-			return "", err
+	for {
+		err := r.once(ctx)
+		if !errors.Is(err, errRenewed) {
+			return err
 		}
-		f, err := r.m.findIdentity(ctx, image, r.journal.has("kubeadm-init", began))
-		if err != nil {
-			return "", err
-		}
-		r.m.Report.redactor.learn(f.id)
-		r.plan = r.m.plan(image, f, r.journal)
-		return fmt.Sprintf("%s, %s, from %s", f.id.Node.Name, f.id.Node.Role, f.from), r.m.saveCopy(f)
-	}))
-	if err != nil {
+		r.m.Report.say(event{step: whole, message: "the identity has a new token; beginning anew with it"})
+	}
+}
+
+func (r *runner) once(ctx context.Context) error {
+	if p := r.forgetting(); p != nil {
+		r.plan = p
+		return r.do(ctx, p.forgetStep())
+	}
+	if err := r.do(ctx, identityStep(r.identify)); err != nil {
 		return err
 	}
-	for _, s := range r.plan.steps() {
+	if err := r.each(ctx, r.plan.preparation()); err != nil {
+		return err
+	}
+	defer func() { r.plan.release() }()
+	if r.plan.o.Identity.Node.Initialise {
+		if err := r.do(ctx, fenceStep(r.plan.fence)); err != nil {
+			return err
+		}
+	}
+	return r.each(ctx, r.plan.clustering())
+}
+
+func (r *runner) each(ctx context.Context, list step.List) error {
+	for _, s := range list {
 		if err := r.do(ctx, s); err != nil {
 			return err
 		}
@@ -84,12 +103,52 @@ func (r *runner) all(ctx context.Context) error {
 	return nil
 }
 
+// forgetting is the plan of a node whose identity has lost its secrets already: all else is done.
+func (r *runner) forgetting() *plan {
+	if !r.journal.has("forget", began) {
+		return nil
+	}
+	text, err := os.ReadFile(r.m.Root.Path(nodefs.IdentityCopy))
+	if err != nil {
+		return nil
+	}
+	if _, _, err := cluster.ParseIdentityOnNode(nodefs.IdentityCopy, text); err == nil {
+		return nil
+	}
+	id, err := cluster.ReadScrubbed(text)
+	if err != nil {
+		return nil
+	}
+	return r.m.plan(image{}, found{id: id}, r.journal)
+}
+
+// identify finds the identity and makes the plan from it.
+func (r *runner) identify(ctx context.Context) (string, error) {
+	image, err := r.m.readImage()
+	if err != nil {
+		return "", err
+	}
+	f, err := r.m.findIdentity(ctx, image, r.journal)
+	if err != nil {
+		return "", err
+	}
+	r.m.Report.redactor.learn(f.id)
+	r.plan = r.m.plan(image, f, r.journal)
+	for _, warning := range f.warnings {
+		r.m.Report.say(event{step: "identity", message: "warning: " + warning})
+	}
+	return fmt.Sprintf("%s, %s, from %s", f.id.Node.Name, f.id.Node.Role, f.from), r.m.saveCopy(f)
+}
+
 func (m *Machine) plan(i image, f found, journal *stepJournal) *plan {
 	return &plan{
-		m:       m,
-		o:       kubeadm.Options{Baked: i.baked, Profile: i.profile, Identity: f.id},
-		done:    func(step string) bool { return journal.has(step, done) },
-		history: func() []record { return journal.records },
+		m:        m,
+		o:        kubeadm.Options{Baked: i.baked, Profile: i.profile, Identity: f.id},
+		machine:  f.machine,
+		warnings: f.warnings,
+		done:     func(step string) bool { return journal.has(step, done) },
+		began:    func(step string) bool { return journal.has(step, began) },
+		history:  func() []record { return journal.records },
 	}
 }
 
@@ -107,6 +166,9 @@ func (r *runner) do(ctx context.Context, s step.Step) error {
 		if err == nil {
 			r.m.Report.say(event{step: s.Name, state: done, seconds: seconds, message: fmt.Sprintf("%s (%.2f s)", text, seconds)})
 			return r.note(record{Step: s.Name, State: done, Seconds: seconds, Note: text})
+		}
+		if errors.Is(err, errRenewed) {
+			return err
 		}
 		if ctx.Err() != nil {
 			return fmt.Errorf("step %s was interrupted: %w", s.Name, context.Cause(ctx))

@@ -2,6 +2,7 @@ package bootstrap
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net/netip"
 	"os"
@@ -49,7 +50,10 @@ func TestWholeFirstBoot(t *testing.T) {
 	if got := w.read(nodefs.Hostname); got != "cp1\n" {
 		t.Errorf("hostname %q", got)
 	}
-	for _, path := range []string{nodefs.KubeadmConfig, nodefs.IdentityCopy, nodefs.Journal} {
+	if !strings.Contains(w.config, token) || exists(w.root.Path(nodefs.KubeadmConfig)) || strings.Contains(w.read(nodefs.IdentityCopy), token) {
+		t.Error("the token was not given to kubeadm, or is still on the disk")
+	}
+	for _, path := range []string{nodefs.IdentityCopy, nodefs.Journal} {
 		if info, err := os.Stat(w.root.Path(path)); err != nil || info.Mode().Perm() != 0o600 {
 			t.Errorf("%s: %v, %v", path, info, err)
 		}
@@ -263,8 +267,9 @@ func TestKubeadmIsRunAgain(t *testing.T) {
 func TestPreflightChecksThatNoRetryMends(t *testing.T) {
 	w := newWorld(t)
 	w.kubeadm = func(int) error {
-		return &command.ExitError{Name: "kubeadm", Code: 1, Tail: "error: error execution phase preflight: [preflight] Some fatal errors occurred:\n" +
-			"\t[ERROR NumCPU]: the number of available CPUs 1 is less than the required 2\n\t[ERROR Port-6443]: Port 6443 is in use"}
+		return &command.ExitError{Name: "kubeadm", Code: 1, Tail: "[preflight] Some fatal errors occurred:\n" +
+			"\t[ERROR NumCPU]: the number of available CPUs 1 is less than the required 2\n\t[ERROR Port-6443]: Port 6443 is in use\n" +
+			"error: error execution phase preflight: preflight checks failed"}
 	}
 	err := w.run()
 	if !IsPermanent(err) || !strings.Contains(err.Error(), "does not meet kubeadm's checks NumCPU") || !strings.Contains(err.Error(), "CPUs 1 is less than") {
@@ -296,12 +301,26 @@ func TestFailureAfterTheAPIIsThereIsOnTheNode(t *testing.T) {
 	}
 }
 
+// certified is text with a cluster's certificate, which a node that joins has to have.
+func certified(t *testing.T, text string) string {
+	t.Helper()
+	certificate, err := os.ReadFile("../kubeadm/testdata/ca.crt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	quoted, err := json.Marshal(string(certificate))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Replace(text, "bootstrap: {", "bootstrap: {authorities: {cluster: {certificate: "+string(quoted)+"}}, ", 1)
+}
+
 func TestIdentitiesThatDoNotFit(t *testing.T) {
 	tests := []struct{ name, text, want string }{
 		{"release", strings.Replace(identityText, "release: v1.36", "release: v1.35", 1), "test source: release: is v1.35, but this image carries v1.36"},
-		{"role", strings.NewReplacer("role: control-plane", "role: worker", "initialise: true, ", "").Replace(identityText),
+		{"role", certified(t, strings.NewReplacer("role: control-plane", "role: worker", "initialise: true, ", "").Replace(identityText)),
 			"node.role: is worker, but this image was built for control-plane"},
-		{"joining", strings.Replace(identityText, "initialise: true, ", "", 1), "joining an existing cluster is not supported by this version of firstboot"},
+		{"joining without authorities", strings.Replace(identityText, "initialise: true, ", "", 1), "bootstrap.authorities: missing"},
 		{"malformed", strings.Replace(identityText, "token: "+token, "tokens: "+token, 1), "bootstrap.tokens: unknown field"},
 		{"secret in the wrong place", strings.Replace(identityText, "bootstrap: {token: "+token+"}", "bootstrap: "+token, 1), "bootstrap: want a mapping"},
 		{"nowhere", "", "no identity found; tried:\n  fw_cfg: nothing"},
@@ -338,12 +357,13 @@ func TestMendedIdentityIsTakenUntilKubeadmHasBegun(t *testing.T) {
 	if err := w.run(); err != nil {
 		t.Fatal(err)
 	}
-	if config := w.read(nodefs.KubeadmConfig); !strings.Contains(config, "advertiseAddress: 10.0.2.16") {
-		t.Errorf("kubeadm was given:\n%s", config)
+	if !strings.Contains(w.config, "advertiseAddress: 10.0.2.16") {
+		t.Errorf("kubeadm was given:\n%s", w.config)
 	}
-	// From here on the copy counts.
+	// From kubeadm's beginning on the copy counts.
+	w.write(nodefs.IdentityCopy, w.text)
 	w.text = identityText
-	f, err := w.m.findIdentity(t.Context(), mustImage(t, w), true)
+	f, err := w.m.findIdentity(t.Context(), mustImage(t, w), &stepJournal{records: []record{{Step: "kubeadm-init", State: began}}})
 	if err != nil || f.id.Node.Address != "10.0.2.16" || !f.copied {
 		t.Errorf("have %+v, %v", f.id.Node, err)
 	}

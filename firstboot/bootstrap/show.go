@@ -2,17 +2,11 @@ package bootstrap
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
 	"time"
 
-	"github.com/kiln-os/kiln/firstboot/kubeadm"
-	"github.com/kiln-os/kiln/internal/cluster"
 	"github.com/kiln-os/kiln/internal/nodefs"
-	"github.com/kiln-os/kiln/internal/step"
 )
 
 // DryRun prints the steps that Run would run and the configuration that kubeadm would get, without secrets. It reads
@@ -27,7 +21,7 @@ func (m *Machine) DryRun(ctx context.Context, out io.Writer) error {
 		return fmt.Errorf("reading journal: %w", err)
 	}
 	journal := &stepJournal{records: records}
-	f, err := m.findIdentity(ctx, image, journal.has("kubeadm-init", began))
+	f, err := m.findIdentity(ctx, image, journal)
 	if err != nil {
 		return err
 	}
@@ -36,11 +30,14 @@ func (m *Machine) DryRun(ctx context.Context, out io.Writer) error {
 	if journal.has(whole, done) {
 		fmt.Fprintln(out, "The first boot was completed before; nothing would be done. These steps were:")
 	}
-	list := append(step.List{identityStep(nil)}, p.steps()...)
+	// The fence may still decide otherwise; a dry run asks nobody.
+	p.founds = f.id.Node.Initialise && !journal.has("kubeadm-join", began)
+	list := p.list()
 	for i, s := range list {
 		fmt.Fprintf(out, "%2d  %-16s  %s\n", i+1, s.Name, s.Does)
 	}
-	text, err := kubeadm.RenderInit(p.o.Redacted())
+	p.o = p.o.Redacted()
+	text, err := p.renderConfig()
 	if err != nil {
 		return err
 	}
@@ -95,16 +92,8 @@ func ReadStatus(root nodefs.Root) (Status, error) {
 	if i, err := m.readImage(); err == nil {
 		status.Role, status.Profile, status.Release, status.Version = i.baked.Role, i.baked.Profile, i.baked.Release, i.baked.Version
 	}
-	text, err := os.ReadFile(root.Path(nodefs.IdentityCopy))
-	if errors.Is(err, fs.ErrNotExist) {
-		return status, nil
-	}
-	if err != nil {
-		return status, fmt.Errorf("reading identity: %w; ask as root", err)
-	}
-	if id, err := cluster.ParseIdentity(nodefs.IdentityCopy, text); err == nil {
-		status.Node = id.Node.Name
-	}
+	// By its name alone: what is left of the copy after the first boot is no whole identity.
+	status.Node = m.copiedName()
 	return status, nil
 }
 

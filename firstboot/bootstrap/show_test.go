@@ -12,6 +12,7 @@ import (
 	"github.com/kiln-os/kiln/internal/cluster"
 	"github.com/kiln-os/kiln/internal/document"
 	"github.com/kiln-os/kiln/internal/nodefs"
+	"github.com/kiln-os/kiln/internal/profile"
 )
 
 type criImageType = cri.Image
@@ -26,22 +27,33 @@ func authoritiesOf(name string) *cluster.Authorities {
 }
 
 func TestStepNames(t *testing.T) {
-	plain := []string{"hostname", "clock", "network", "network-config", "container-images", "kubeadm-config", "kubeadm-init", "addons", "register", "ready", "outcome"}
-	staged := slices.Insert(slices.Clone(plain), 5, "authorities")
+	before := []string{"identity", "hostname", "clock", "network", "network-config", "preflight", "container-images"}
+	after := []string{"register", "ready", "outcome", "forget"}
+	list := func(middle ...string) []string { return slices.Concat(before, middle, after) }
+	certificate := &cluster.Authorities{Cluster: cluster.KeyPair{Certificate: "x"}}
 	tests := []struct {
-		name string
-		id   cluster.Identity
-		want []string
+		name   string
+		role   string
+		begins bool
+		founds bool
+		staged *cluster.Authorities
+		want   []string
 	}{
-		{"found a cluster", cluster.Identity{}, plain},
-		{"with authorities", cluster.Identity{Bootstrap: cluster.Bootstrap{Authorities: authoritiesOf("x")}}, staged},
+		{"founds a cluster", profile.ControlPlane, true, true, nil, list("fence", "kubeadm-config", "kubeadm-init", "addons", "record")},
+		{"founds with authorities", profile.ControlPlane, true, true, authoritiesOf("x"), list("fence", "authorities", "kubeadm-config", "kubeadm-init", "addons", "record")},
+		{"founder that comes back", profile.ControlPlane, true, false, authoritiesOf("x"), list("fence", "authorities", "endpoint", "kubeadm-config", "kubeadm-join")},
+		{"control plane, staged", profile.ControlPlane, false, false, authoritiesOf("x"), list("authorities", "endpoint", "kubeadm-config", "kubeadm-join")},
+		{"control plane, uploaded", profile.ControlPlane, false, false, certificate, list("endpoint", "kubeadm-config", "kubeadm-join")},
+		{"worker", profile.Worker, false, false, certificate, list("endpoint", "kubeadm-config", "kubeadm-join")},
 	}
 	for _, tt := range tests {
-		p := (&Machine{}).plan(image{}, found{id: tt.id}, &stepJournal{})
-		if got := p.steps().Names(); !slices.Equal(got, tt.want) {
+		id := cluster.Identity{Node: cluster.Node{Role: tt.role, Initialise: tt.begins}, Bootstrap: cluster.Bootstrap{Authorities: tt.staged}}
+		p := (&Machine{}).plan(image{}, found{id: id}, &stepJournal{})
+		p.founds = tt.founds
+		if got := p.list().Names(); !slices.Equal(got, tt.want) {
 			t.Errorf("%s: have %q, want %q", tt.name, got, tt.want)
 		}
-		for _, s := range p.steps() {
+		for _, s := range slices.Concat(p.preparation(), p.clustering()) {
 			if s.Does == "" || s.Run == nil {
 				t.Errorf("%s: step %s does nothing", tt.name, s.Name)
 			}
@@ -55,7 +67,7 @@ func TestDryRun(t *testing.T) {
 	if err := w.m.DryRun(t.Context(), &out); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{" 1  identity ", " 7  kubeadm-config ", "12  outcome", "token: '[redacted]'", "advertiseAddress: 10.0.2.15", "cp1, from test source"} {
+	for _, want := range []string{" 1  identity ", " 9  kubeadm-config ", "16  forget", "token: '[redacted]'", "advertiseAddress: 10.0.2.15", "cp1, from test source"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("lacks %q:\n%s", want, &out)
 		}

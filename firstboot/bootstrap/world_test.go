@@ -12,12 +12,14 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"google.golang.org/grpc"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/kiln-os/kiln/firstboot/fence"
 	"github.com/kiln-os/kiln/firstboot/kubeadm"
 	"github.com/kiln-os/kiln/firstboot/node/apitest"
 	"github.com/kiln-os/kiln/firstboot/source"
@@ -62,6 +64,8 @@ type world struct {
 	ran []string
 	// kubeadm decides how a run of kubeadm ends, after it wrote its files; nil is well.
 	kubeadm func(run int) error
+	// config is what kubeadm was given last.
+	config string
 	// text is the identity that the source has; empty is none.
 	text     string
 	notified []string
@@ -88,6 +92,12 @@ func newWorld(t *testing.T) *world {
 	w.m.Pause = time.Millisecond
 	w.m.SetHostname = func(string) error { return nil }
 	w.m.Addresses = func() ([]netip.Addr, error) { return []netip.Addr{netip.MustParseAddr("10.0.2.15")}, nil }
+	// Nobody else is there, whatever the machine that runs the test can reach.
+	w.m.Fence = func(o *fence.Options) {
+		o.Dial = func(_ context.Context, network, _ string) (net.Conn, error) {
+			return nil, &net.OpError{Op: "dial", Net: network, Err: syscall.ECONNREFUSED}
+		}
+	}
 	w.m.APIServer = func(string) string { return w.api.URL }
 	w.m.Find = func(context.Context) ([]byte, string, error) {
 		if w.text == "" {
@@ -152,6 +162,10 @@ func (w *world) runKubeadm(c command.Command) error {
 			runs++
 		}
 	}
+	if info, err := os.Stat(w.root.Path(nodefs.KubeadmConfig)); err != nil || info.Mode().Perm() != 0o600 {
+		w.t.Errorf("kubeadm's configuration: %v, %v", info, err)
+	}
+	w.config = w.read(nodefs.KubeadmConfig)
 	// What the real one prints when nobody asks it not to.
 	_, _ = c.Stdout.Write([]byte("[init] Using Kubernetes version: v1.36.3\n\n  kubeadm join 10.0.2.15:6443 --token " + token + " \\\n"))
 	if w.kubeadm != nil {
@@ -169,6 +183,7 @@ func (w *world) runKubeadm(c command.Command) error {
 // founded is what a machine looks like after kubeadm.
 func (w *world) founded() {
 	w.write(kubeadm.EtcdData+"/member/snap/db", "data")
+	w.write(kubeadm.EtcdData+"/member/wal/0.wal", "log")
 	w.write(nodefs.AdminConfig, string(w.api.Admin))
 	w.write(nodefs.KubeletConfig, "kubelet")
 	w.api.Put(lastObject, apitest.Object{})

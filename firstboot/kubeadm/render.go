@@ -1,10 +1,10 @@
-// Package kubeadm renders the configuration that kubeadm reads. It is pure: values in, bytes out.
+// Package kubeadm renders what kubeadm reads, and understands what it says when it ends with an error. It is pure: values
+// in, bytes out; text in, a Failure out.
 package kubeadm
 
 import (
 	"bytes"
 	"fmt"
-	"net"
 
 	"sigs.k8s.io/yaml"
 
@@ -25,6 +25,9 @@ const (
 	ControlPlaneTaint = "node-role.kubernetes.io/control-plane"
 )
 
+// apiVersion is the version of kubeadm's own documents.
+const apiVersion = "kubeadm.k8s.io/v1beta4"
+
 // Options is what a configuration is rendered from.
 type Options struct {
 	Baked    release.Baked
@@ -34,81 +37,89 @@ type Options struct {
 
 // RenderInit returns the InitConfiguration, ClusterConfiguration, KubeletConfiguration and KubeProxyConfiguration of the
 // node that founds a cluster, as one YAML text. It holds the bootstrap token: write it with mode 0600. An error is a
-// document.Problem of the profile.
+// document.Problem of the profile or the identity.
 func RenderInit(o Options) ([]byte, error) {
-	kubelet, err := kubeletConfiguration(o.Profile)
+	initialise, err := o.initialise()
 	if err != nil {
 		return nil, err
 	}
-	var text bytes.Buffer
-	for i, part := range []any{initialise(o), clusterWide(o), kubelet, kubeProxy(o)} {
+	kubelet, err := o.kubeletConfiguration()
+	if err != nil {
+		return nil, err
+	}
+	proxy, err := o.kubeProxy()
+	if err != nil {
+		return nil, err
+	}
+	return text(initialise, o.clusterWide(), kubelet, proxy)
+}
+
+// text is a file of several YAML documents.
+func text(documents ...any) ([]byte, error) {
+	var all bytes.Buffer
+	for i, part := range documents {
 		raw, err := yaml.Marshal(part)
 		if err != nil {
 			return nil, fmt.Errorf("rendering kubeadm configuration: %w", err)
 		}
 		if i > 0 {
-			text.WriteString("---\n")
+			all.WriteString("---\n")
 		}
-		text.Write(raw)
+		all.Write(raw)
 	}
-	return text.Bytes(), nil
+	return all.Bytes(), nil
 }
 
-// Redacted is o without its secrets, for a text that people see.
+// Redacted is o without its secrets, for a text that people see. What is absent stays absent: it decides what is rendered.
 func (o Options) Redacted() Options {
-	o.Identity.Bootstrap = cluster.Bootstrap{Token: document.NewSecret(document.Secret{}.String())}
+	hide := func(s document.Secret) document.Secret {
+		if s.IsZero() {
+			return s
+		}
+		return document.NewSecret(s.String())
+	}
+	b := o.Identity.Bootstrap
+	b.Token, b.CertificateKey = hide(b.Token), hide(b.CertificateKey)
+	if b.Authorities != nil {
+		own := *b.Authorities
+		for _, key := range []*document.Secret{&own.Cluster.Key, &own.FrontProxy.Key, &own.Etcd.Key, &own.ServiceAccount.Key} {
+			*key = hide(*key)
+		}
+		b.Authorities = &own
+	}
+	o.Identity.Bootstrap = b
 	return o
 }
 
-// Taints are those that the node ends up with: the identity's own list, or those of the role and the profile.
-func (o Options) Taints() []profile.Taint {
-	if own := o.Identity.Node.Taints; own != nil {
-		return *own
+func (o Options) initialise() (initConfiguration, error) {
+	b := o.Identity.Bootstrap
+	patches, err := o.patchDirectory()
+	if err != nil {
+		return initConfiguration{}, err
 	}
-	var taints []profile.Taint
-	if o.Identity.Node.Role == profile.ControlPlane {
-		taints = append(taints, profile.Taint{Key: ControlPlaneTaint, Effect: "NoSchedule"})
+	ttl, err := lifetime(b.TokenTTL)
+	if err != nil {
+		return initConfiguration{}, err
 	}
-	return append(taints, o.Profile.Taints...)
-}
-
-func initialise(o Options) initConfiguration {
-	node := o.Identity.Node
-	c := initConfiguration{
-		typeMeta: typeMeta{"kubeadm.k8s.io/v1beta4", "InitConfiguration"},
+	return initConfiguration{
+		typeMeta: typeMeta{apiVersion, "InitConfiguration"},
 		BootstrapTokens: []bootstrapToken{{
-			Token:       o.Identity.Bootstrap.Token.Reveal(),
+			Token:       b.Token.Reveal(),
 			Description: "token of the cluster's identities",
-			TTL:         "24h0m0s",
+			TTL:         ttl,
 			Usages:      []string{"signing", "authentication"},
 			Groups:      []string{"system:bootstrappers:kubeadm:default-node-token"},
 		}},
-		NodeRegistration: nodeRegistration{
-			Name:      node.Name,
-			CRISocket: "unix://" + nodefs.ContainerdSocket,
-			Taints:    []taint{},
-			// These two belong to this node: in the KubeletConfiguration they would reach every node of the cluster.
-			KubeletExtraArgs: []argument{{"node-ip", node.Address}},
-			// firstboot has proved through CRI that every image is there; kubeadm need not ask again, and must not try
-			// a network when it thinks otherwise.
-			ImagePullPolicy: "Never",
-		},
-		LocalAPIEndpoint: apiEndpoint{node.Address, BindPort},
+		NodeRegistration: o.nodeRegistration(),
+		LocalAPIEndpoint: apiEndpoint{o.Identity.Node.Address, BindPort},
+		CertificateKey:   b.CertificateKey.Reveal(),
+		Patches:          patches,
 		Timeouts:         slowMachine(),
-	}
-	for _, t := range o.Taints() {
-		c.NodeRegistration.Taints = append(c.NodeRegistration.Taints, taint(t))
-	}
-	if node.ProviderID != "" {
-		c.NodeRegistration.KubeletExtraArgs = append(c.NodeRegistration.KubeletExtraArgs, argument{"provider-id", node.ProviderID})
-	}
-	if len(o.Profile.Patches) > 0 {
-		c.Patches = &patches{nodefs.Patches}
-	}
-	return c
+	}, nil
 }
 
-// slowMachine gives time to emulated machines and disks that take seconds to sync; a good machine never waits for these.
+// slowMachine gives time to emulated machines and disks that take seconds to sync, and to control planes that join at once
+// and wait for each other at etcd; a good machine never waits for these.
 func slowMachine() timeouts {
 	return timeouts{
 		ControlPlaneComponentHealthCheck: "20m0s",
@@ -116,48 +127,8 @@ func slowMachine() timeouts {
 		KubernetesAPICall:                "10m0s",
 		EtcdAPICall:                      "10m0s",
 		TLSBootstrap:                     "15m0s",
-		Discovery:                        "60m0s",
+		// firstboot itself waits for the endpoint, and says what it sees. kubeadm would wait in silence for a token that
+		// expired in between.
+		Discovery: "5m0s",
 	}
-}
-
-func clusterWide(o Options) clusterConfiguration {
-	c := o.Identity.Cluster
-	return clusterConfiguration{
-		typeMeta:             typeMeta{"kubeadm.k8s.io/v1beta4", "ClusterConfiguration"},
-		ClusterName:          c.Name,
-		KubernetesVersion:    o.Baked.Kubernetes,
-		ControlPlaneEndpoint: c.Endpoint,
-		CertificatesDir:      nodefs.PKI,
-		Networking:           networking{c.PodSubnet, c.ServiceSubnet, c.DNSDomain},
-		APIServer:            apiServer{CertSANs: certificateNames(o.Identity)},
-		// The default lies in the read-only /usr; it has to be the kubelet's volumePluginDir.
-		ControllerManager: component{ExtraArgs: append([]argument{{"flex-volume-plugin-dir", nodefs.VolumePlugins}}, patience()...)},
-		Scheduler:         component{ExtraArgs: patience()},
-		Etcd:              etcd{localEtcd{EtcdData}},
-	}
-}
-
-// patience is how long the leading controller manager or scheduler may fail to renew its lease before it ends itself. The
-// default, 10 s, restarts both whenever etcd's disk stalls for as long, which slow and emulated machines do; the price is
-// that another control plane takes over after 40 s instead of 15 s.
-func patience() []argument {
-	return []argument{{"leader-elect-lease-duration", "40s"}, {"leader-elect-renew-deadline", "30s"}, {"leader-elect-retry-period", "4s"}}
-}
-
-// certificateNames are what clients may call the API server: the node, the endpoint and what the identity adds.
-func certificateNames(id cluster.Identity) []string {
-	host, _, _ := net.SplitHostPort(id.Cluster.Endpoint)
-	var names []string
-	seen := map[string]bool{}
-	for _, name := range append([]string{host, id.Node.Address, id.Node.Name}, id.Cluster.CertificateNames...) {
-		if name != "" && !seen[name] {
-			names = append(names, name)
-		}
-		seen[name] = true
-	}
-	return names
-}
-
-func kubeProxy(o Options) kubeProxyConfiguration {
-	return kubeProxyConfiguration{typeMeta{"kubeproxy.config.k8s.io/v1alpha1", "KubeProxyConfiguration"}, "nftables", o.Identity.Cluster.PodSubnet}
 }

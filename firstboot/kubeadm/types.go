@@ -14,8 +14,35 @@ type initConfiguration struct {
 	BootstrapTokens  []bootstrapToken `json:"bootstrapTokens"`
 	NodeRegistration nodeRegistration `json:"nodeRegistration"`
 	LocalAPIEndpoint apiEndpoint      `json:"localAPIEndpoint"`
+	CertificateKey   string           `json:"certificateKey,omitempty"`
 	Patches          *patches         `json:"patches,omitempty"`
 	Timeouts         timeouts         `json:"timeouts"`
+}
+
+type joinConfiguration struct {
+	typeMeta         `json:",inline"`
+	Discovery        discovery         `json:"discovery"`
+	NodeRegistration nodeRegistration  `json:"nodeRegistration"`
+	CACertPath       string            `json:"caCertPath"`
+	ControlPlane     *joinControlPlane `json:"controlPlane,omitempty"`
+	Patches          *patches          `json:"patches,omitempty"`
+	Timeouts         timeouts          `json:"timeouts"`
+}
+
+type discovery struct {
+	BootstrapToken    bootstrapDiscovery `json:"bootstrapToken"`
+	TLSBootstrapToken string             `json:"tlsBootstrapToken"`
+}
+
+type bootstrapDiscovery struct {
+	Token             string   `json:"token"`
+	APIServerEndpoint string   `json:"apiServerEndpoint"`
+	CACertHashes      []string `json:"caCertHashes"`
+}
+
+type joinControlPlane struct {
+	LocalAPIEndpoint apiEndpoint `json:"localAPIEndpoint"`
+	CertificateKey   string      `json:"certificateKey,omitempty"`
 }
 
 type bootstrapToken struct {
@@ -33,6 +60,8 @@ type nodeRegistration struct {
 	Taints           []taint    `json:"taints"`
 	KubeletExtraArgs []argument `json:"kubeletExtraArgs"`
 	ImagePullPolicy  string     `json:"imagePullPolicy"`
+	// IgnorePreflightErrors are the names of checks, as in NumCPU.
+	IgnorePreflightErrors []string `json:"ignorePreflightErrors,omitempty"`
 }
 
 type taint struct {
@@ -70,6 +99,8 @@ type clusterConfiguration struct {
 	KubernetesVersion    string     `json:"kubernetesVersion"`
 	ControlPlaneEndpoint string     `json:"controlPlaneEndpoint"`
 	CertificatesDir      string     `json:"certificatesDir"`
+	EncryptionAlgorithm  string     `json:"encryptionAlgorithm"`
+	ImageRepository      string     `json:"imageRepository,omitempty"`
 	Networking           networking `json:"networking"`
 	APIServer            apiServer  `json:"apiServer"`
 	ControllerManager    component  `json:"controllerManager"`
@@ -84,11 +115,12 @@ type networking struct {
 }
 
 type apiServer struct {
-	CertSANs []string `json:"certSANs"`
+	component `json:",inline"`
+	CertSANs  []string `json:"certSANs"`
 }
 
 type component struct {
-	ExtraArgs []argument `json:"extraArgs"`
+	ExtraArgs []argument `json:"extraArgs,omitempty"`
 }
 
 type etcd struct {
@@ -96,11 +128,6 @@ type etcd struct {
 }
 
 type localEtcd struct {
-	DataDir string `json:"dataDir"`
-}
-
-type kubeProxyConfiguration struct {
-	typeMeta    `json:",inline"`
-	Mode        string `json:"mode"`
-	ClusterCIDR string `json:"clusterCIDR"`
+	component `json:",inline"`
+	DataDir   string `json:"dataDir"`
 }

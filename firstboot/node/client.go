@@ -5,16 +5,22 @@ package node
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strings"
 	"time"
+
+	"github.com/kiln-os/kiln/firstboot/mint"
+	"github.com/kiln-os/kiln/internal/nodefs"
 )
 
 // Client sends requests to one API server.
@@ -42,19 +48,51 @@ const (
 // maxAnswer is the most of an answer that is read; none that is asked for comes near it.
 const maxAnswer = 16 << 20
 
-// NewClient makes a client of server with the certificates of a kubeconfig, whose own server is ignored: while a
-// cluster is founded, its load balancer may not work yet.
+// NewClient makes a client of server with the certificates of a kubeconfig that has them inline, and whose own server is
+// ignored: while a cluster is founded, its load balancer may not work yet.
 func NewClient(server string, kubeconfig []byte) (*Client, error) {
-	c, err := parseKubeconfig(kubeconfig)
+	k, err := parseKubeconfig("", kubeconfig)
 	if err != nil {
 		return nil, fmt.Errorf("reading kubeconfig: %w", err)
 	}
-	pair, err := tls.X509KeyPair(c.certificate, c.key)
+	k.server = server
+	return k.client()
+}
+
+// Open makes a client from the kubeconfig at path below root, as kubeadm or a kubelet wrote it: its certificate and key may
+// be in files of their own, also below root. An empty server means the kubeconfig's own.
+func Open(root nodefs.Root, path, server string) (*Client, error) {
+	text, err := os.ReadFile(root.Path(path))
+	if err != nil {
+		return nil, fmt.Errorf("reading kubeconfig: %w", err)
+	}
+	k, err := parseKubeconfig(root, text)
+	if err != nil {
+		return nil, fmt.Errorf("reading kubeconfig %s: %w", path, err)
+	}
+	if server != "" {
+		k.server = server
+	}
+	return k.client()
+}
+
+// MintAdmin makes a client of server for the administrator that the cluster's authority makes him: a certificate of the
+// group system:masters, in memory and for a few hours. A control plane has the authority's key before it has a kubeconfig.
+func MintAdmin(server string, authority mint.Pair) (*Client, error) {
+	pair, err := mint.Client(authority, pkix.Name{CommonName: "kiln-firstboot", Organization: []string{"system:masters"}})
+	if err != nil {
+		return nil, fmt.Errorf("making administrator's client: %w", err)
+	}
+	return kubeconfig{server: server, authority: authority.Certificate, certificate: pair.Certificate, key: pair.Key}.client()
+}
+
+func (k kubeconfig) client() (*Client, error) {
+	pair, err := tls.X509KeyPair(k.certificate, k.key)
 	if err != nil {
 		return nil, errors.New("reading kubeconfig: its client certificate and key do not make a pair")
 	}
 	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(c.authority) {
+	if !pool.AppendCertsFromPEM(k.authority) {
 		return nil, errors.New("reading kubeconfig: its certificate authority cannot be read")
 	}
 	transport := &http.Transport{
@@ -62,7 +100,7 @@ func NewClient(server string, kubeconfig []byte) (*Client, error) {
 		ForceAttemptHTTP2:   true,
 		TLSHandshakeTimeout: 30 * time.Second,
 	}
-	return &Client{Server: server, HTTP: &http.Client{Transport: transport, Timeout: time.Minute},
+	return &Client{Server: k.server, HTTP: &http.Client{Transport: transport, Timeout: time.Minute},
 		FirstPause: 250 * time.Millisecond, Patience: time.Minute}, nil
 }
 
@@ -91,6 +129,8 @@ type request struct {
 	// contentType and body are empty for a GET.
 	contentType string
 	body        any
+	// accept is the wanted form of the answer; empty is JSON.
+	accept string
 }
 
 // call sends r, again while the server is not ready to answer, and decodes the answer into into unless that is nil.
@@ -132,7 +172,7 @@ func (c *Client) once(ctx context.Context, r request, body []byte, into any) err
 	if err != nil {
 		return err
 	}
-	req.Header.Set("Accept", typeJSON)
+	req.Header.Set("Accept", cmp.Or(r.accept, typeJSON))
 	if r.contentType != "" {
 		req.Header.Set("Content-Type", r.contentType)
 	}

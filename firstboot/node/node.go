@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 	"time"
 
@@ -27,6 +26,9 @@ type Node struct {
 	} `json:"spec"`
 	Status struct {
 		Conditions []Condition `json:"conditions"`
+		NodeInfo   struct {
+			SystemUUID string `json:"systemUUID"`
+		} `json:"nodeInfo"`
 	} `json:"status"`
 }
 
@@ -65,65 +67,13 @@ func (c *Client) Get(ctx context.Context, name string) (Node, error) {
 	return n, err
 }
 
-// Registration is what a node shall look like to the cluster.
-type Registration struct {
-	Labels      map[string]string
-	Annotations map[string]string
-	// Taints are all that the node shall have, beside those that Kubernetes itself sets and clears; RoleTaint is the key
-	// of the role's taint, which goes when Taints lacks it.
-	Taints    []profile.Taint
-	RoleTaint string
-}
-
-// Register gives the Node called name its labels, annotations and taints. It changes nothing that is right already.
-func (c *Client) Register(ctx context.Context, name string, want Registration) error {
-	for {
-		current, err := c.Get(ctx, name)
-		if err != nil {
-			return fmt.Errorf("registering node: %w", err)
-		}
-		patch := map[string]any{
-			"metadata": map[string]any{
-				// Taints are replaced as a list, so nobody may have changed it since it was read.
-				"resourceVersion": current.Metadata.ResourceVersion,
-				"labels":          want.Labels,
-				"annotations":     want.Annotations,
-			},
-			"spec": map[string]any{"taints": want.merge(current.Spec.Taints)},
-		}
-		err = c.call(ctx, request{http.MethodPatch, pathOf(name) + "?fieldManager=" + FieldManager, typeMergePatch, patch}, nil)
-		if HasCode(err, http.StatusConflict) {
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("registering node: %w", err)
-		}
-		return nil
-	}
-}
-
-// merge keeps the taints that are not the registration's to decide, and adds the wanted ones.
-func (r Registration) merge(current []Taint) []Taint {
-	merged := []Taint{}
-	for _, taint := range r.Taints {
-		merged = append(merged, Taint{Taint: taint})
-	}
-	for _, taint := range current {
-		same := func(other Taint) bool { return other.Key == taint.Key && other.Effect == taint.Effect }
-		if taint.Key != r.RoleTaint && !slices.ContainsFunc(merged, same) {
-			merged = append(merged, taint)
-		}
-	}
-	return merged
-}
-
 // SetCondition sets one condition of the Node called name. The kubelet, which owns the others, leaves it alone.
 func (c *Client) SetCondition(ctx context.Context, name string, condition Condition) error {
 	// Kubernetes reads times to the second.
 	now := time.Now().UTC().Truncate(time.Second)
 	condition.LastHeartbeatTime, condition.LastTransitionTime = now, now
 	body := map[string]any{"status": map[string]any{"conditions": []Condition{condition}}}
-	err := c.call(ctx, request{http.MethodPatch, pathOf(name) + "/status?fieldManager=" + FieldManager, typeStrategicPatch, body}, nil)
+	err := c.call(ctx, request{method: http.MethodPatch, path: pathOf(name) + "/status?fieldManager=" + FieldManager, contentType: typeStrategicPatch, body: body}, nil)
 	if err != nil {
 		return fmt.Errorf("setting condition %s: %w", condition.Type, err)
 	}
@@ -154,7 +104,7 @@ func (c *Client) Record(ctx context.Context, n Node, e Event) error {
 		"lastTimestamp":      now,
 		"count":              1,
 	}
-	err := c.call(ctx, request{http.MethodPost, "/api/v1/namespaces/default/events", typeJSON, body}, nil)
+	err := c.call(ctx, request{method: http.MethodPost, path: "/api/v1/namespaces/default/events", contentType: typeJSON, body: body}, nil)
 	if err != nil && !HasCode(err, http.StatusConflict) {
 		return fmt.Errorf("recording event %s: %w", e.Reason, err)
 	}

@@ -26,7 +26,7 @@ func checkAuthorities(p *document.Problems, a Authorities, role string) {
 }
 
 func checkPair(p *document.Problems, field string, pair KeyPair, worker bool) {
-	certificate, err := parseCertificate(pair.Certificate)
+	certificate, err := ParseCertificate(pair.Certificate)
 	switch {
 	case err != nil:
 		p.Add(field+".certificate", "%s; want one certificate as PEM", err)
@@ -63,7 +63,7 @@ func checkKey(p *document.Problems, c keyCheck) {
 		}
 		return
 	}
-	key, err := parsePrivate(c.key.Reveal())
+	key, err := ParsePrivateKey(c.key.Reveal())
 	if err != nil {
 		p.Add(c.field, "%s; want one private key as PEM, not encrypted", err)
 		return
@@ -97,7 +97,8 @@ func onlyBlock(text string) (*pem.Block, error) {
 	return block, nil
 }
 
-func parseCertificate(text string) (*x509.Certificate, error) {
+// ParseCertificate reads one certificate as PEM.
+func ParseCertificate(text string) (*x509.Certificate, error) {
 	block, err := onlyBlock(text)
 	if err != nil {
 		return nil, err
@@ -121,8 +122,8 @@ func parsePublic(text string) (crypto.PublicKey, error) {
 	return key, nil
 }
 
-// parsePrivate reads the three forms of private keys that kubeadm reads: PKCS #8, PKCS #1 (RSA) and SEC 1 (EC).
-func parsePrivate(text string) (crypto.Signer, error) {
+// ParsePrivateKey reads the three forms of private keys that kubeadm reads: PKCS #8, PKCS #1 (RSA) and SEC 1 (EC).
+func ParsePrivateKey(text string) (crypto.Signer, error) {
 	block, err := onlyBlock(text)
 	if err != nil {
 		return nil, err

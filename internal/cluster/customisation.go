@@ -1,13 +1,18 @@
 package cluster
 
+import _ "embed"
+
 // Customisation is what a cluster sets otherwise than kiln and kubeadm do by themselves. The names are those of
 // kubeadm.k8s.io/v1beta4.
 type Customisation struct {
-	// APIServer, ControllerManager, Scheduler and Etcd change the control plane's programs.
-	APIServer         Component `json:"apiServer,omitzero"`
+	// APIServer changes kube-apiserver.
+	APIServer Component `json:"apiServer,omitzero"`
+	// ControllerManager changes kube-controller-manager.
 	ControllerManager Component `json:"controllerManager,omitzero"`
-	Scheduler         Component `json:"scheduler,omitzero"`
-	Etcd              Component `json:"etcd,omitzero"`
+	// Scheduler changes kube-scheduler.
+	Scheduler Component `json:"scheduler,omitzero"`
+	// Etcd changes etcd.
+	Etcd Component `json:"etcd,omitzero"`
 	// Kubelet holds fields of KubeletConfiguration (kubelet.config.k8s.io/v1beta1) for every node of the cluster.
 	Kubelet map[string]any `json:"kubelet,omitempty"`
 	// KubeProxy holds fields of KubeProxyConfiguration (kubeproxy.config.k8s.io/v1alpha1).
@@ -35,3 +40,8 @@ type Argument struct {
 	// Value is what follows the equals sign.
 	Value string `json:"value"`
 }
+
+// CustomisationText is this file's source: its comments are the descriptions in the JSON Schema.
+//
+//go:embed customisation.go
+var CustomisationText string

@@ -86,8 +86,9 @@ type Pool struct {
 
 // Common is what nodes and pools have in common.
 type Common struct {
-	// Zone and Region become the labels topology.kubernetes.io/zone and topology.kubernetes.io/region.
-	Zone   string `json:"zone,omitempty"`
+	// Zone becomes the label topology.kubernetes.io/zone.
+	Zone string `json:"zone,omitempty"`
+	// Region becomes the label topology.kubernetes.io/region.
 	Region string `json:"region,omitempty"`
 	// Labels are put on the Node object. A control plane sets those that a kubelet may not give itself.
 	Labels map[string]string `json:"labels,omitempty"`

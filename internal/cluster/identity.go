@@ -46,8 +46,9 @@ type Node struct {
 	Subnet string `json:"subnet,omitempty"`
 	// Match is what the machine has to be. On another machine the identity is refused.
 	Match *Match `json:"match,omitempty"`
-	// Zone and Region become the labels topology.kubernetes.io/zone and topology.kubernetes.io/region.
-	Zone   string `json:"zone,omitempty"`
+	// Zone becomes the label topology.kubernetes.io/zone.
+	Zone string `json:"zone,omitempty"`
+	// Region becomes the label topology.kubernetes.io/region.
 	Region string `json:"region,omitempty"`
 	// Labels are put on the Node object.
 	Labels map[string]string `json:"labels,omitempty"`
@@ -155,31 +156,6 @@ const (
 	DefaultDNSDomain     = "cluster.local"
 	DefaultTokenTTL      = "24h"
 )
-
-// ParseIdentity reads an Identity document and fills in defaults; file is the name for messages.
-func ParseIdentity(file string, text []byte) (Identity, error) {
-	var id Identity
-	if err := document.Decode(file, text, IdentityKind, &id); err != nil {
-		return Identity{}, err
-	}
-	id.setDefaults()
-	problems := &document.Problems{File: file}
-	checkIdentity(problems, id)
-	return id, problems.Err()
-}
-
-func (id *Identity) setDefaults() {
-	for field, value := range map[*string]string{
-		&id.Cluster.PodSubnet:     DefaultPodSubnet,
-		&id.Cluster.ServiceSubnet: DefaultServiceSubnet,
-		&id.Cluster.DNSDomain:     DefaultDNSDomain,
-		&id.Bootstrap.TokenTTL:    DefaultTokenTTL,
-	} {
-		if *field == "" {
-			*field = value
-		}
-	}
-}
 
 // Text is this file's source: its comments are the descriptions in the JSON Schema.
 //

@@ -5,12 +5,10 @@ import (
 	"net"
 	"net/netip"
 	"regexp"
-	"sort"
 	"strconv"
 	"strings"
 
 	"github.com/kiln-os/kiln/internal/document"
-	"github.com/kiln-os/kiln/internal/profile"
 )
 
 // The rules of Kubernetes for names (apimachinery, util/validation): RFC 1123 labels, and the names and values of
@@ -19,6 +17,8 @@ var (
 	dnsLabel      = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`)
 	qualifiedName = regexp.MustCompile(`^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$`)
 )
+
+const wantName = "a DNS label: at most 63 of a-z, 0-9 and -, beginning and ending with a letter or digit"
 
 func isDNSLabel(s string) bool { return len(s) <= 63 && dnsLabel.MatchString(s) }
 
@@ -53,67 +53,36 @@ func isLabelValue(s string) bool {
 	return s == "" || len(s) <= 63 && qualifiedName.MatchString(s)
 }
 
-const (
-	wantLabelKey   = "at most 63 letters, digits, -, _ and ., beginning and ending with a letter or digit, with an optional DNS prefix and /"
-	wantLabelValue = "at most 63 letters, digits, -, _ and ., beginning and ending with a letter or digit, or nothing"
-)
+// AnyName is the pattern of a pool's names that takes a machine's name as it is.
+const AnyName = "${hostname}"
 
-func checkLabels(p *document.Problems, labels map[string]string) {
-	keys := make([]string, 0, len(labels))
-	for key := range labels {
-		keys = append(keys, key)
-	}
-	sort.Strings(keys)
-	for _, key := range keys {
-		field := "node.labels." + key
-		switch prefix, _, _ := strings.Cut(key, "/"); {
-		case !isLabelKey(key):
-			p.Add(field, "is not a label's name; want %s", wantLabelKey)
-		case prefix == "node-role.kubernetes.io":
-			p.Add(field, "role labels are not set by hand; set node.role, and the node gets its role label from it")
-		case prefix == "kiln.dev":
-			p.Add(field, "labels below kiln.dev/ are set by the node itself; use a prefix of your own")
-		}
-		if !isLabelValue(labels[key]) {
-			p.Add(field, "has a value that is not a label's; want %s", wantLabelValue)
-		}
+// variable is what a pattern of names may hold.
+var variable = regexp.MustCompile(`\$\{(hostname|mac|uuid|serial)\}`)
+
+// checkPattern checks the pattern of a pool's names: each variable stands for at least one letter or digit.
+func checkPattern(p *document.Problems, field, pattern string) {
+	plain := variable.ReplaceAllString(pattern, "x")
+	switch {
+	case strings.Contains(plain, "$"):
+		p.Add(field, "%q has an unknown variable; want ${hostname}, ${mac}, ${uuid} or ${serial}, as in worker-${serial}", pattern)
+	case !isDNSLabel(plain):
+		p.Add(field, "%q does not make a node's name; want %s, with variables as in worker-${serial}", pattern, wantName)
 	}
 }
 
-func checkTaints(p *document.Problems, taints []profile.Taint) {
-	seen := map[string]bool{}
-	for i, taint := range taints {
-		field := indexed("node.taints", i)
-		checkRequired(p, field+".key", taint.Key, isLabelKey, wantLabelKey)
-		if !isLabelValue(taint.Value) {
-			p.Add(field+".value", "is not a taint's value; want %s", wantLabelValue)
-		}
-		switch taint.Effect {
-		case "NoSchedule", "PreferNoSchedule", "NoExecute":
-		default:
-			p.Add(field+".effect", "unknown %q; want NoSchedule, PreferNoSchedule or NoExecute", taint.Effect)
-		}
-		id := taint.Key + ":" + taint.Effect
-		if seen[id] {
-			p.Add(field, "a taint with this key and effect is given before; keep one of them")
-		}
-		seen[id] = true
-	}
-}
-
-func checkEndpoint(p *document.Problems, endpoint string) {
+func checkEndpoint(p *document.Problems, field, endpoint string) {
 	const want = "host:port of the load balancer, as in 10.0.0.10:6443 or api.example.org:6443"
 	host, port, err := net.SplitHostPort(endpoint)
 	switch number, numberErr := strconv.Atoi(port); {
 	case endpoint == "":
-		p.Add("cluster.endpoint", "missing; want %s", want)
+		p.Add(field, "missing; want %s", want)
 	case err != nil:
-		p.Add("cluster.endpoint", "%q has no host and port; want %s", endpoint, want)
+		p.Add(field, "%q has no host and port; want %s", endpoint, want)
 	case numberErr != nil || number < 1 || number > 65535:
-		p.Add("cluster.endpoint", "%q is not a port; want %s", port, want)
+		p.Add(field, "%q is not a port; want %s", port, want)
 	default:
 		if _, err := netip.ParseAddr(host); err != nil && !isDNSName(host) {
-			p.Add("cluster.endpoint", "%q is neither an IP address nor a host name; want %s", host, want)
+			p.Add(field, "%q is neither an IP address nor a host name; want %s", host, want)
 		}
 	}
 }

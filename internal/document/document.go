@@ -66,6 +66,20 @@ func (p *Problems) Err() error {
 	return errors.Join(errs...)
 }
 
+// List takes apart what Err joined, in the same order; errors that are no Problem are left out.
+func List(err error) []Problem {
+	var list []Problem
+	switch e := err.(type) {
+	case Problem:
+		list = append(list, e)
+	case interface{ Unwrap() []error }:
+		for _, child := range e.Unwrap() {
+			list = append(list, List(child)...)
+		}
+	}
+	return list
+}
+
 // IsInvalid reports whether err says that a document is wrong, which no retry can mend (exit code 78).
 func IsInvalid(err error) bool {
 	var p Problem

@@ -52,13 +52,25 @@ const (
 	Journal = KilnState + "/firstboot/journal"
 	// IdentityCopy is the identity that the node took on, 0600.
 	IdentityCopy = KilnState + "/firstboot/identity.json"
+	// KubeadmResumeConfig is the same for a join that goes on with this node's own credentials, 0600.
+	KubeadmResumeConfig = KilnState + "/firstboot/kubeadm-resume.yaml"
+	// FenceState is what a node that would found its cluster keeps: whom it left that to.
+	FenceState = KilnState + "/firstboot/fence.json"
 	// KubeadmConfig is rendered by firstboot, 0600: it holds the bootstrap token.
 	KubeadmConfig = KilnState + "/firstboot/kubeadm.yaml"
+	// CertificateKeyConfig is what the initialising node keeps of its secrets, 0600, for as long as control planes are
+	// expected that download the certificates: kubeadm's configuration to upload them again, with the certificate key.
+	CertificateKeyConfig = KilnState + "/firstboot/certificate-key.yaml"
+	// ResetMarker says that the node is leaving its cluster. It is the first file that a reset writes and the last one that
+	// it removes: what a power cut interrupted goes on at the next boot.
+	ResetMarker = KilnState + "/reset"
 	// Patches is the directory of kubeadm patches.
 	Patches = KilnState + "/firstboot/patches"
 	// VolumePlugins is kubelet's volumePluginDir: outside the read-only /usr.
 	VolumePlugins = "/var/lib/kubelet/volumeplugins"
 	EtcdData      = "/var/lib/etcd"
+	// KubeletState is where the kubelet keeps its own, and where kubeadm writes its configuration.
+	KubeletState = "/var/lib/kubelet"
 )
 
 // Paths that programs on the node create.

@@ -40,8 +40,8 @@ func TestParseProblems(t *testing.T) {
 			"files./usr/lib/kiln/node.json: lies below /usr/lib/kiln", "files./var/lib/x: lies below /var: the state partition",
 			"files.etc/relative: is not a plain absolute path"}},
 		{"kubelet", named + "kubelet: {kind: X, clusterDNS: [10.0.0.1], rotateCertificates: false, imagePullCredentialsVerificationPolicy: AlwaysVerify, maxPods: 200}\n", []string{
-			"kubelet.clusterDNS: is not a profile's to set: it follows from", "kubelet.imagePullCredentialsVerificationPolicy: would make",
-			"kubelet.kind: is not a profile's", "kubelet.rotateCertificates: has to be true"}},
+			"kubelet.clusterDNS: is not to be set here: it follows from", "kubelet.imagePullCredentialsVerificationPolicy: would make",
+			"kubelet.kind: is not to be set here", "kubelet.rotateCertificates: has to be true"}},
 		{"labels", named + `labels:
   plain: ok
   example.org/rack: r1
@@ -87,7 +87,7 @@ func TestParseProblems(t *testing.T) {
   dir/etcd.yaml: "{}"
 `, []string{
 			"patches.dir/etcd.yaml: is not the name of a kubeadm patch", "patches.etcd+.yaml: is not the name", `patches.etcd+magic.yaml: has the unknown patch type "magic"`,
-			"patches.etcd.yml: is not the name", "patches.etcd1+json.yaml: is not a JSON patch", "patches.etcd2.yaml: is not a patch", "patches.etcd3.yaml: is not a patch",
+			"patches.etcd.yml: is not the name", "patches.etcd1+json.yaml: is not a JSON patch", "patches.etcd2.yaml: is not a patch", "patches.etcd3.yaml: is empty",
 			"patches.etcd4.yaml: is not valid YAML", "patches.kube-proxy.yaml: is not the name of a kubeadm patch"}},
 	}
 	for _, row := range rows {

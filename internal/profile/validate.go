@@ -41,10 +41,10 @@ func checkProfile(p *document.Problems, v Profile) {
 		}
 	}
 	checkFiles(p, v.Files)
-	checkKubelet(p, v.Kubelet)
+	CheckKubelet(p, "kubelet", v.Kubelet)
 	checkLabels(p, v.Role, v.Labels)
 	checkTaints(p, v.Taints)
-	checkPatches(p, v.Patches)
+	CheckPatches(p, "patches", v.Patches)
 }
 
 // missingOr says what is wrong with a value from a small set.

@@ -16,12 +16,14 @@ import (
 	"time"
 )
 
-// pki is an authority, a server's certificate and an administrator's.
+// pki is an authority and what it signs.
 type pki struct {
-	pool      *x509.CertPool
-	authority []byte
-	server    tls.Certificate
-	admin     tls.Certificate
+	pool        *x509.CertPool
+	certificate *x509.Certificate
+	key         *ecdsa.PrivateKey
+	authority   []byte
+	server      tls.Certificate
+	admin       tls.Certificate
 }
 
 func newPKI(t testing.TB) pki {
@@ -33,19 +35,27 @@ func newPKI(t testing.TB) pki {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := pki{pool: x509.NewCertPool(), authority: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})}
+	p := pki{pool: x509.NewCertPool(), certificate: ca, key: key, authority: encode("CERTIFICATE", der)}
 	p.pool.AppendCertsFromPEM(p.authority)
-	leaf := func(serial int64, usage x509.ExtKeyUsage) tls.Certificate {
-		own := newKey(t)
-		der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{SerialNumber: big.NewInt(serial), ExtKeyUsage: []x509.ExtKeyUsage{usage},
-			IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, NotBefore: ca.NotBefore, NotAfter: ca.NotAfter}, ca, own.Public(), key)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: own}
-	}
-	p.server, p.admin = leaf(2, x509.ExtKeyUsageServerAuth), leaf(3, x509.ExtKeyUsageClientAuth)
+	p.server = p.leaf(t, pkix.Name{CommonName: "kube-apiserver"}, x509.ExtKeyUsageServerAuth)
+	p.admin = p.leaf(t, pkix.Name{CommonName: "kubernetes-admin", Organization: []string{masters}}, x509.ExtKeyUsageClientAuth)
 	return p
+}
+
+// leaf is a certificate for subject on this machine's loopback address.
+func (p pki) leaf(t testing.TB, subject pkix.Name, usage x509.ExtKeyUsage) tls.Certificate {
+	t.Helper()
+	own := newKey(t)
+	serial, err := rand.Int(rand.Reader, big.NewInt(1<<62))
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{SerialNumber: serial, Subject: subject, ExtKeyUsage: []x509.ExtKeyUsage{usage},
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, NotBefore: p.certificate.NotBefore, NotAfter: p.certificate.NotAfter}, p.certificate, own.Public(), p.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: own}
 }
 
 func newKey(t testing.TB) *ecdsa.PrivateKey {
@@ -57,13 +67,22 @@ func newKey(t testing.TB) *ecdsa.PrivateKey {
 	return key
 }
 
-// kubeconfig is the administrator's, in the shape that kubeadm writes; its server does not answer.
-func (p pki) kubeconfig() []byte {
-	der, err := x509.MarshalPKCS8PrivateKey(p.admin.PrivateKey)
+func encode(kind string, der []byte) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
+}
+
+// keyText is a key just made, as PEM.
+func keyText(key any) []byte {
+	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
 		panic(err) // a key just made
 	}
-	encode := func(raw []byte) string { return base64.StdEncoding.EncodeToString(raw) }
+	return encode("PRIVATE KEY", der)
+}
+
+// kubeconfig is the administrator's, in the shape that kubeadm writes; its server does not answer.
+func (p pki) kubeconfig() []byte {
+	inline := func(raw []byte) string { return base64.StdEncoding.EncodeToString(raw) }
 	return fmt.Appendf(nil, `apiVersion: v1
 kind: Config
 current-context: kubernetes-admin@demo
@@ -76,6 +95,29 @@ contexts:
 users:
 - name: kubernetes-admin
   user: {client-certificate-data: %s, client-key-data: %s}
-`, encode(p.authority), encode(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: p.admin.Certificate[0]})),
-		encode(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})))
+`, inline(p.authority), inline(encode("CERTIFICATE", p.admin.Certificate[0])), inline(keyText(p.admin.PrivateKey)))
 }
+
+// Kubelet is a kubelet's kubeconfig, whose server is this one, in the shape that kubelets write, and the file with
+// certificate and key to which it points: /var/lib/kubelet/pki/kubelet-client-current.pem.
+func (s *Server) Kubelet(t testing.TB, name string) (kubeconfig, pemFile []byte) {
+	t.Helper()
+	leaf := s.pki.leaf(t, pkix.Name{CommonName: kubeletPrefix + name, Organization: []string{"system:nodes"}}, x509.ExtKeyUsageClientAuth)
+	kubeconfig = fmt.Appendf(nil, `apiVersion: v1
+kind: Config
+current-context: default-context
+clusters:
+- name: demo
+  cluster: {server: %q, certificate-authority-data: %s}
+contexts:
+- name: default-context
+  context: {cluster: demo, user: default-auth}
+users:
+- name: default-auth
+  user: {client-certificate: /var/lib/kubelet/pki/kubelet-client-current.pem, client-key: /var/lib/kubelet/pki/kubelet-client-current.pem}
+`, s.URL, base64.StdEncoding.EncodeToString(s.pki.authority))
+	return kubeconfig, append(encode("CERTIFICATE", leaf.Certificate[0]), keyText(leaf.PrivateKey)...)
+}
+
+// Authority is the server's certificate authority and its key, as PEM: those of a cluster of its own.
+func (s *Server) Authority() (certificate, key []byte) { return s.pki.authority, keyText(s.pki.key) }

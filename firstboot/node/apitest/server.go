@@ -24,8 +24,11 @@ type Server struct {
 	URL   string
 	Admin []byte
 
+	pki pki
+
 	mutex    sync.Mutex
 	objects  map[string]Object
+	watchers map[chan Object]bool
 	requests []string
 	version  int
 	// fail, when set, gives a status code to answer a request with; 0 is none.
@@ -36,12 +39,12 @@ type Server struct {
 func New(t testing.TB) *Server {
 	t.Helper()
 	pki := newPKI(t)
-	s := &Server{objects: map[string]Object{}, Admin: pki.kubeconfig()}
+	s := &Server{pki: pki, objects: map[string]Object{}, watchers: map[chan Object]bool{}, Admin: pki.kubeconfig()}
 	server := httptest.NewUnstartedServer(s)
 	server.TLS = &tls.Config{Certificates: []tls.Certificate{pki.server}, ClientCAs: pki.pool, ClientAuth: tls.RequireAndVerifyClientCert}
 	server.EnableHTTP2 = true
 	server.StartTLS()
-	t.Cleanup(server.Close)
+	t.Cleanup(func() { server.CloseClientConnections(); server.Close() }) // a watch would last
 	s.URL = server.URL
 	return s
 }
@@ -74,6 +77,8 @@ func (s *Server) Fail(decide func(method, path string) int) {
 	s.fail = decide
 }
 
+func (s *Server) versionText() string { return fmt.Sprint(s.version) }
+
 func (s *Server) store(path string, object Object) {
 	s.version++
 	metadata, _ := object["metadata"].(map[string]any)
@@ -81,12 +86,21 @@ func (s *Server) store(path string, object Object) {
 		metadata = map[string]any{}
 		object["metadata"] = metadata
 	}
-	metadata["resourceVersion"] = fmt.Sprint(s.version)
+	metadata["resourceVersion"] = s.versionText()
+	kind := "MODIFIED"
+	if s.objects[path] == nil {
+		kind = "ADDED"
+	}
 	s.objects[path] = object
+	s.tell(kind, path, object)
 }
 
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Query().Get("watch") != "" {
+		s.watch(w, r)
+		return
+	}
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	s.requests = append(s.requests, r.Method+" "+r.URL.Path)
@@ -107,11 +121,20 @@ func (s *Server) serve(r *http.Request) (int, Object) {
 			return http.StatusBadRequest, status("the body is not JSON: %s", err)
 		}
 	}
+	if reason := s.forbidden(r, body); reason != "" {
+		return http.StatusForbidden, status("%s", reason)
+	}
 	switch {
-	case r.Method == http.MethodGet && r.URL.Path == "/readyz":
+	case r.Method == http.MethodGet && (r.URL.Path == "/readyz" || r.URL.Path == "/version"):
 		return http.StatusOK, Object{}
 	case r.Method == http.MethodGet && kinds(r.URL.Path) != nil:
 		return http.StatusOK, Object{"kind": "APIResourceList", "resources": kinds(r.URL.Path)}
+	case r.Method == http.MethodGet && collection(r.URL.Path):
+		return http.StatusOK, s.list(r)
+	case r.Method == http.MethodDelete:
+		return s.delete(r.URL.Path, body)
+	case r.Method == http.MethodPost && strings.HasSuffix(r.URL.Path, "/eviction"):
+		return s.delete(strings.TrimSuffix(r.URL.Path, "/eviction"), Object{"preconditions": preconditions(body)})
 	case r.Method == http.MethodGet:
 		if object := s.objects[r.URL.Path]; object != nil {
 			return http.StatusOK, object
@@ -136,6 +159,9 @@ func (s *Server) patch(r *http.Request, body Object) (int, Object) {
 		if query.Get("force") != "true" || body["apiVersion"] == nil || body["kind"] == nil || !strings.HasSuffix(path, "/"+name) {
 			return http.StatusBadRequest, status("not a server-side apply of %s", path)
 		}
+		if version := metadata(body)["resourceVersion"]; version != nil && version != metadata(s.objects[path])["resourceVersion"] {
+			return http.StatusConflict, status("the object has been modified")
+		}
 		s.store(path, body)
 		return http.StatusOK, body
 	case "application/merge-patch+json":
@@ -145,6 +171,9 @@ func (s *Server) patch(r *http.Request, body Object) (int, Object) {
 		}
 		if version := metadata(body)["resourceVersion"]; version != nil && version != metadata(object)["resourceVersion"] {
 			return http.StatusConflict, status("the object has been modified")
+		}
+		if problem := invalid(object, body); problem != "" {
+			return http.StatusUnprocessableEntity, status("Node is invalid: %s", problem)
 		}
 		merge(object, body)
 		s.store(path, object)
@@ -203,11 +232,11 @@ func kinds(path string) []Object {
 	switch path {
 	case "/api/v1":
 		return []Object{kind("namespaces", "Namespace", false), kind("nodes", "Node", false), kind("nodes/status", "Node", false),
-			kind("configmaps", "ConfigMap", true), kind("serviceaccounts", "ServiceAccount", true)}
+			kind("configmaps", "ConfigMap", true), kind("secrets", "Secret", true), kind("serviceaccounts", "ServiceAccount", true)}
 	case "/apis/apps/v1":
 		return []Object{kind("daemonsets", "DaemonSet", true), kind("daemonsets/status", "DaemonSet", true)}
 	case "/apis/rbac.authorization.k8s.io/v1":
-		return []Object{kind("clusterroles", "ClusterRole", false), kind("rolebindings", "RoleBinding", true)}
+		return []Object{kind("clusterroles", "ClusterRole", false), kind("roles", "Role", true), kind("rolebindings", "RoleBinding", true)}
 	}
 	return nil
 }

@@ -1,0 +1,120 @@
+package bootstrap
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kiln-os/kiln/firstboot/reconcile"
+	"github.com/kiln-os/kiln/internal/cluster"
+	"github.com/kiln-os/kiln/internal/nodefs"
+)
+
+// forget is the last step: what the node was let in with leaves the disk. What the node now is lies in Kubernetes' own
+// files. The place that the identity came from is not touched: it may serve other nodes, and is the platform's or the
+// operator's to clear. Every part is done anew or not at all when the step runs again.
+func (p plan) forget(context.Context) (string, error) {
+	note := "the identity's secrets are gone from this node"
+	if p.uploads() {
+		// First, so that the key is never nowhere while control planes are still expected.
+		text, err := reconcile.RenderUpload(reconcile.UploadOptions{Name: p.o.Identity.Node.Name, Address: p.o.Identity.Node.Address,
+			Kubernetes: p.o.Baked.Kubernetes, Key: p.o.Identity.Bootstrap.CertificateKey})
+		if err != nil {
+			return "", err
+		}
+		if err := put(p.m.Root.Path(nodefs.CertificateKeyConfig), text, 0o600); err != nil {
+			return "", err
+		}
+		note += ", but for the certificate key, until all control planes are in"
+	}
+	for _, path := range tokenFiles() {
+		if err := p.m.remove(path); err != nil {
+			return "", err
+		}
+	}
+	// The identity last: with it, the step can run again whole.
+	text, err := scrubbed(p.o.Identity)
+	if err != nil {
+		return "", err
+	}
+	if err := put(p.m.Root.Path(nodefs.IdentityCopy), text, 0o600); err != nil {
+		return "", err
+	}
+	return note, syncDirectory(p.m.Root.Path(filepath.Dir(nodefs.IdentityCopy)))
+}
+
+// uploads tells whether the reconciler of this node has to upload the certificates again for those that still come.
+func (p plan) uploads() bool {
+	return p.o.Identity.Node.Initialise && !p.o.Identity.Bootstrap.CertificateKey.IsZero()
+}
+
+// scrubbed is the identity without a single secret, as JSON: whatever a Secret is rendered as is left out.
+func scrubbed(id cluster.Identity) ([]byte, error) {
+	raw, err := json.Marshal(id)
+	if err != nil {
+		return nil, fmt.Errorf("removing the identity's secrets: %w", err)
+	}
+	var fields map[string]any
+	if err := json.Unmarshal(raw, &fields); err != nil {
+		return nil, fmt.Errorf("removing the identity's secrets: %w", err)
+	}
+	dropRedacted(fields)
+	return json.Marshal(fields)
+}
+
+func dropRedacted(fields map[string]any) {
+	for name, value := range fields {
+		switch value := value.(type) {
+		case string:
+			if value == redacted {
+				delete(fields, name)
+			}
+		case map[string]any:
+			dropRedacted(value)
+		}
+	}
+}
+
+// tokenFiles are the files and directories that hold the bootstrap token, or a copy of something that does.
+func tokenFiles() []string {
+	return []string{nodefs.Kubernetes + "/tmp", nodefs.Kubernetes + "/bootstrap-kubelet.conf", nodefs.KubeadmConfig, nodefs.KubeadmResumeConfig}
+}
+
+// remove removes what is at path, and waits until that is on the disk.
+func (m *Machine) remove(path string) error {
+	full := m.Root.Path(path)
+	if !exists(full) {
+		return nil
+	}
+	if err := os.RemoveAll(full); err != nil {
+		return fmt.Errorf("removing %s: %w", path, err)
+	}
+	return syncDirectory(filepath.Dir(full))
+}
+
+func syncDirectory(path string) error {
+	directory, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer directory.Close()
+	return directory.Sync()
+}
+
+// NoCoreDumps keeps this process's memory, which holds secrets, out of core dumps and from the eyes of other programs
+// (prctl(2), PR_SET_DUMPABLE). A program that it starts is its own master again.
+func NoCoreDumps() error {
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return fmt.Errorf("forbidding core dumps: %w", err)
+	}
+	return nil
+}
