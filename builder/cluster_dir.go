@@ -138,12 +138,20 @@ func (d *clusterDir) put(name string, text []byte) error {
 
 // writeSecret replaces a file by one of mode 0600, whatever mode it had. The pieces lie beside it: elsewhere, a killed run
 // would leave a secret where nobody looks for it.
-func writeSecret(path string, text []byte) error {
-	err := renameio.WriteFile(path, text, 0o600, renameio.WithTempDir(filepath.Dir(path)), renameio.WithStaticPermissions(0o600))
+func writeSecret(path string, text []byte) (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("writing %s: %w", path, err)
+		}
+	}()
+	file, err := renameio.NewPendingFile(path, renameio.WithPermissions(0o600), renameio.WithTempDir(filepath.Dir(path)))
 	if err != nil {
-		return fmt.Errorf("writing %s: %w", path, err)
+		return err
 	}
-	return nil
+	if _, err := file.Write(text); err != nil {
+		return errors.Join(err, file.Cleanup())
+	}
+	return errors.Join(file.CloseAtomicallyReplace(), file.Cleanup())
 }
 
 func (d *clusterDir) putSecrets(s authority.Secrets) error {
@@ -157,7 +165,7 @@ func (d *clusterDir) putSecrets(s authority.Secrets) error {
 // putMembers writes what is enrolled, and then removes what is no longer.
 func (d *clusterDir) putMembers(members []enrol.Member) error {
 	for _, member := range members {
-		if err := d.mkdir(member.Dir); err != nil {
+		if err := errors.Join(d.mkdir(filepath.Dir(member.Dir)), d.mkdir(member.Dir)); err != nil {
 			return err
 		}
 		for _, file := range []secretFile{{nodefs.IdentityFile, member.Identity}, {nodefs.IgnitionFile, member.Ignition}} {

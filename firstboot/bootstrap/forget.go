@@ -12,7 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kiln-os/kiln/firstboot/reconcile"
-	"github.com/kiln-os/kiln/internal/cluster"
 	"github.com/kiln-os/kiln/internal/nodefs"
 )
 
@@ -39,9 +38,9 @@ func (p plan) forget(context.Context) (string, error) {
 		}
 	}
 	// The identity last: with it, the step can run again whole.
-	text, err := scrubbed(p.o.Identity)
+	text, err := json.Marshal(p.o.Identity.Scrubbed())
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("removing the identity's secrets: %w", err)
 	}
 	if err := put(p.m.Root.Path(nodefs.IdentityCopy), text, 0o600); err != nil {
 		return "", err
@@ -52,33 +51,6 @@ func (p plan) forget(context.Context) (string, error) {
 // uploads tells whether the reconciler of this node has to upload the certificates again for those that still come.
 func (p plan) uploads() bool {
 	return p.o.Identity.Node.Initialise && !p.o.Identity.Bootstrap.CertificateKey.IsZero()
-}
-
-// scrubbed is the identity without a single secret, as JSON: whatever a Secret is rendered as is left out.
-func scrubbed(id cluster.Identity) ([]byte, error) {
-	raw, err := json.Marshal(id)
-	if err != nil {
-		return nil, fmt.Errorf("removing the identity's secrets: %w", err)
-	}
-	var fields map[string]any
-	if err := json.Unmarshal(raw, &fields); err != nil {
-		return nil, fmt.Errorf("removing the identity's secrets: %w", err)
-	}
-	dropRedacted(fields)
-	return json.Marshal(fields)
-}
-
-func dropRedacted(fields map[string]any) {
-	for name, value := range fields {
-		switch value := value.(type) {
-		case string:
-			if value == redacted {
-				delete(fields, name)
-			}
-		case map[string]any:
-			dropRedacted(value)
-		}
-	}
 }
 
 // tokenFiles are the files and directories that hold the bootstrap token, or a copy of something that does.

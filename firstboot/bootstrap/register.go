@@ -4,27 +4,40 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/kiln-os/kiln/firstboot/kubeadm"
 	"github.com/kiln-os/kiln/firstboot/node"
 	"github.com/kiln-os/kiln/firstboot/source"
 	"github.com/kiln-os/kiln/internal/nodefs"
+	"github.com/kiln-os/kiln/internal/profile"
 )
 
 // bootFacts is what the initramfs leaves for firstboot.
 const bootFacts = "/run/kiln/boot.json"
 
-// Labels and annotations that say which image a node runs.
+// Labels and annotations that say which image a node runs, what it may be and on which machine it is.
 const (
-	labelProfile       = "kiln.dev/profile"
-	labelRelease       = "kiln.dev/release"
-	annotationVersion  = "kiln.dev/image-version"
-	annotationRootHash = "kiln.dev/root-hash"
+	labelProfile           = kubeadm.LabelProfile
+	labelRelease           = kubeadm.LabelRelease
+	annotationVersion      = "kiln.dev/image-version"
+	annotationRootHash     = "kiln.dev/root-hash"
+	annotationRegistration = "kiln.dev/registration"
+	annotationMachine      = "kiln.dev/machine"
 )
+
+// api talks to the cluster about this node: a control plane asks its own API server as the administrator, a worker asks
+// through the endpoint as its kubelet, which may change its own Node only.
+func (p plan) api() (*node.Client, error) {
+	if p.o.Identity.Node.Role == profile.ControlPlane {
+		return p.m.client(p.o.Identity.Node.Address)
+	}
+	return node.Open(p.m.Root, nodefs.KubeletConfig, "")
+}
 
 // addons applies the baked manifests in the order of their file names.
 func (p plan) addons(ctx context.Context) (string, error) {
@@ -57,31 +70,67 @@ func (p plan) addons(ctx context.Context) (string, error) {
 	return fmt.Sprintf("%d objects of %d manifests", applied, len(files)), nil
 }
 
-// register makes the Node say what it is. The administrator's credentials may set what a kubelet may not.
+// register makes the Node say what it is. What the API server refuses costs a warning, not the node.
 func (p plan) register(ctx context.Context) (string, error) {
-	client, err := p.m.client(p.o.Identity.Node.Address)
+	client, err := p.api()
 	if err != nil {
 		return "", err
 	}
-	want := p.registration()
-	if err := client.Register(ctx, p.o.Identity.Node.Name, want); err != nil {
+	name, want := p.o.Identity.Node.Name, p.registration()
+	refused, err := client.RegisterParts(ctx, name, want)
+	if err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%d labels, %d annotations, %d taints", len(want.Labels), len(want.Annotations), len(want.Taints)), nil
+	warnings := slices.Clone(p.warnings)
+	for _, refusal := range refused {
+		p.m.Report.say(event{step: "register", message: "warning: " + refusal.String()})
+		warnings = append(warnings, refusal.String())
+	}
+	note := fmt.Sprintf("%d labels, %d annotations, %d taints", len(want.Labels), len(want.Annotations), len(want.Taints))
+	if len(warnings) == 0 {
+		return note, nil
+	}
+	current, err := client.Get(ctx, name)
+	if err != nil {
+		return "", fmt.Errorf("reading node: %w", err)
+	}
+	text := shortened(p.m.Report.redactor.text(strings.Join(warnings, "; ")))
+	return fmt.Sprintf("%s, %d warnings", note, len(warnings)), client.Record(ctx, current, node.Event{Type: "Warning", Reason: eventIncomplete, Message: text})
 }
 
+// registration is what this node sets itself. The taints and the other labels of a worker are set by a control plane, from
+// the operator's signed statement.
 func (p plan) registration() node.Registration {
-	labels := maps.Clone(p.o.Profile.Labels)
-	if labels == nil {
-		labels = map[string]string{}
+	want := node.Registration{Annotations: map[string]string{annotationVersion: p.o.Baked.Version}, ProviderID: p.o.Identity.Node.ProviderID}
+	if p.o.Identity.Node.Role == profile.ControlPlane {
+		want.Labels, want.Taints, want.RoleTaint = p.o.Labels(), p.o.Taints(), kubeadm.ControlPlaneTaint
+	} else {
+		want.Labels, want.KeepTaints = p.o.OwnLabels(), true
 	}
-	maps.Copy(labels, p.o.Identity.Node.Labels)
-	labels[labelProfile], labels[labelRelease] = p.o.Baked.Profile, p.o.Baked.Release
-	annotations := map[string]string{annotationVersion: p.o.Baked.Version}
-	if hash := p.m.rootHash(); hash != "" {
-		annotations[annotationRootHash] = hash
+	for key, value := range map[string]string{
+		annotationRootHash: p.m.rootHash(), annotationRegistration: p.o.Identity.Node.Registration, annotationMachine: p.machineText(),
+	} {
+		if value != "" {
+			want.Annotations[key] = value
+		}
 	}
-	return node.Registration{Labels: labels, Annotations: annotations, Taints: p.o.Taints(), RoleTaint: kubeadm.ControlPlaneTaint}
+	return want
+}
+
+// machineText is by what a control plane finds two Nodes on one machine, or one machine's copy; empty when the machine has
+// neither.
+func (p plan) machineText() string {
+	if len(p.machine.MACs) == 0 && p.machine.UUID == "" {
+		return ""
+	}
+	text, err := json.Marshal(struct {
+		MACs []string `json:"macs,omitempty"`
+		UUID string   `json:"uuid,omitempty"`
+	}{p.machine.MACs, p.machine.UUID})
+	if err != nil {
+		return ""
+	}
+	return string(text)
 }
 
 // rootHash is the dm-verity root hash of the running root: as the initramfs opened it, or as the command line names it.
@@ -98,7 +147,7 @@ func (m *Machine) rootHash() string {
 
 // ready waits until the Node is Ready: the network plugin runs, and pods can.
 func (p plan) ready(ctx context.Context) (string, error) {
-	client, err := p.m.client(p.o.Identity.Node.Address)
+	client, err := p.api()
 	if err != nil {
 		return "", err
 	}

@@ -222,3 +222,8 @@ func (c *Client) Exists(ctx context.Context, path string) (bool, error) {
 	}
 	return err == nil, err
 }
+
+// Read reads the object at path into into. One that is not there is a StatusError with code 404.
+func (c *Client) Read(ctx context.Context, path string, into any) error {
+	return c.call(ctx, request{method: http.MethodGet, path: path}, into)
+}

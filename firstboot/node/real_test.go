@@ -2,14 +2,17 @@ package node
 
 import (
 	"context"
+	"crypto/x509/pkix"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/kiln-os/kiln/firstboot/mint"
 	"github.com/kiln-os/kiln/internal/command"
 	"github.com/kiln-os/kiln/internal/profile"
 )
@@ -20,7 +23,7 @@ func TestRealAPIServer(t *testing.T) {
 	if os.Getenv("KILN_KUBERNETES") == "" {
 		t.Skip("KILN_KUBERNETES is not set: no programs to run")
 	}
-	c := realServer(t)
+	c, authority := realServer(t)
 	objects, err := Objects("manifest", []byte(manifest+`---
 apiVersion: v1
 kind: Namespace
@@ -91,10 +94,120 @@ spec:
 	if err != nil || !there {
 		t.Errorf("the event: %v, %v", there, err)
 	}
+	realKubelet(t, c, authority)
+	realLists(t, c, authority)
+}
+
+// asUser is a client of the same server for another user.
+func asUser(t *testing.T, c *Client, authority mint.Pair, subject pkix.Name) *Client {
+	t.Helper()
+	pair, err := mint.Client(authority, subject)
+	if err != nil {
+		t.Fatal(err)
+	}
+	own, err := kubeconfig{server: c.Server, authority: authority.Certificate, certificate: pair.Certificate, key: pair.Key}.client()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return own
+}
+
+// realKubelet shows what NodeRestriction lets a kubelet do to its own Node: the fake server of apitest has to be as strict.
+func realKubelet(t *testing.T, admin *Client, authority mint.Pair) {
+	t.Helper()
+	if err := admin.Apply(t.Context(), Object{"apiVersion": "v1", "kind": "Node", "metadata": map[string]any{"name": "w1"}}); err != nil {
+		t.Fatal(err)
+	}
+	c := asUser(t, admin, authority, pkix.Name{CommonName: "system:node:w1", Organization: []string{"system:nodes"}})
+	refused, err := c.RegisterParts(t.Context(), "w1", Registration{KeepTaints: true, ProviderID: "metal://1", Annotations: map[string]string{"kiln.dev/x": "y"},
+		Labels: map[string]string{"kiln.dev/release": "v1.36", "node-role.kubernetes.io/worker": "", "example.org/b": "not so"}})
+	if err != nil || len(refused) != 2 || refused[0].What != "label example.org/b" || refused[1].What != "label node-role.kubernetes.io/worker" {
+		t.Errorf("have %v, %v", refused, err)
+	}
+	n, err := c.Get(t.Context(), "w1")
+	if err != nil || n.Metadata.Labels["kiln.dev/release"] != "v1.36" || n.Spec.ProviderID != "metal://1" || n.Metadata.Annotations["kiln.dev/x"] != "y" {
+		t.Errorf("have %+v, %v", n, err)
+	}
+	if refused, err = c.RegisterParts(t.Context(), "w1", Registration{KeepTaints: true, Annotations: map[string]string{"a": "b"}, ProviderID: "metal://2"}); err != nil || len(refused) != 0 {
+		t.Errorf("a provider ID that is there already: %v, %v", refused, err)
+	}
+	if err := c.SetCondition(t.Context(), "w1", Condition{Type: "KilnFirstBoot", Status: "True", Reason: "Completed", Message: "m"}); err != nil {
+		t.Error(err)
+	}
+	if err := c.Record(t.Context(), n, Event{Type: "Warning", Reason: "RegistrationIncomplete", Message: "m"}); err != nil {
+		t.Error(err)
+	}
+	if _, err := c.RegisterParts(t.Context(), "w1", Registration{Taints: []profile.Taint{{Key: "a", Effect: "NoSchedule"}}}); !HasCode(err, http.StatusForbidden) {
+		t.Errorf("a kubelet may taint its Node: %v", err)
+	}
+	if err := c.Delete(t.Context(), n); !HasCode(err, http.StatusForbidden) {
+		t.Errorf("a kubelet may delete its Node: %v", err)
+	}
+}
+
+func realLists(t *testing.T, admin *Client, authority mint.Pair) {
+	t.Helper()
+	c, err := MintAdmin(admin.Server, authority)
+	if err != nil {
+		t.Fatal(err)
+	}
+	nodes, version, err := c.List(t.Context(), "mine=yes")
+	if err != nil || version == "" || len(nodes) != 1 || nodes[0].Metadata.Name != "cp1" || nodes[0].Metadata.CreationTimestamp.IsZero() {
+		t.Errorf("have %+v, %q, %v", nodes, version, err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	gone := false
+	err = c.Watch(ctx, func(change Change) {
+		switch {
+		case change.Gone:
+			gone = true
+			cancel()
+		case change.Node.Metadata.Name == "w1":
+			stale := Node{}
+			stale.Metadata.Name, stale.Metadata.UID, stale.Metadata.ResourceVersion = "w1", change.Node.Metadata.UID, "1"
+			if err := c.Delete(ctx, stale); !HasCode(err, http.StatusConflict) {
+				t.Errorf("deleted as it was read long ago: %v", err)
+			}
+			stale.Metadata.ResourceVersion = change.Node.Metadata.ResourceVersion
+			if err := c.Delete(ctx, stale); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	if !gone {
+		t.Errorf("the deletion was not seen: %v", err)
+	}
+	// A record that somebody changed since it was read is not applied over it.
+	record := Object{"apiVersion": "v1", "kind": "ConfigMap", "metadata": map[string]any{"name": "kiln", "namespace": "kube-public"}, "data": map[string]any{"a": "1"}}
+	if err := c.Apply(t.Context(), record); err != nil {
+		t.Fatal(err)
+	}
+	var read struct {
+		Metadata struct{ ResourceVersion string }
+	}
+	if err := c.Read(t.Context(), "/api/v1/namespaces/kube-public/configmaps/kiln", &read); err != nil {
+		t.Fatal(err)
+	}
+	record["data"] = map[string]any{"a": "2"}
+	record["metadata"].(map[string]any)["resourceVersion"] = read.Metadata.ResourceVersion
+	if err := c.Apply(t.Context(), record); err != nil {
+		t.Error(err)
+	}
+	record["data"] = map[string]any{"a": "3"}
+	if err := c.Apply(t.Context(), record); !HasCode(err, http.StatusConflict) {
+		t.Errorf("have %v", err)
+	}
+	if urls, err := c.EtcdURLs(t.Context()); err != nil || len(urls) != 0 {
+		t.Errorf("have %q, %v", urls, err)
+	}
+	if pods, err := c.PodsOf(t.Context(), "cp1"); err != nil || len(pods) != 0 {
+		t.Errorf("have %v, %v", pods, err)
+	}
 }
 
 // realServer starts etcd and kube-apiserver with certificates of kubeadm's, and waits until the server is ready.
-func realServer(t *testing.T) *Client {
+func realServer(t *testing.T) (*Client, mint.Pair) {
 	t.Helper()
 	directory := t.TempDir()
 	t.Setenv("PATH", os.Getenv("KILN_KUBERNETES")+":"+os.Getenv("PATH"))
@@ -114,11 +227,15 @@ func realServer(t *testing.T) *Client {
 	background(t, "kube-apiserver", fmt.Sprintf("--etcd-servers=http://127.0.0.1:%d", etcd), "--bind-address=127.0.0.1", fmt.Sprintf("--secure-port=%d", api),
 		"--client-ca-file="+file("ca.crt"), "--tls-cert-file="+file("apiserver.crt"), "--tls-private-key-file="+file("apiserver.key"),
 		"--service-account-issuer=https://kubernetes.default.svc", "--service-account-key-file="+file("sa.pub"), "--service-account-signing-key-file="+file("sa.key"),
-		"--service-cluster-ip-range=10.96.0.0/12", "--authorization-mode=Node,RBAC")
-	admin, err := os.ReadFile(file("super-admin.conf"))
-	if err != nil {
-		t.Fatal(err)
+		"--service-cluster-ip-range=10.96.0.0/12", "--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction")
+	read := func(name string) []byte {
+		text, err := os.ReadFile(file(name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return text
 	}
+	admin, authority := read("super-admin.conf"), mint.Pair{Certificate: read("ca.crt"), Key: read("ca.key")}
 	c, err := NewClient(fmt.Sprintf("https://127.0.0.1:%d", api), admin)
 	if err != nil {
 		t.Fatal(err)
@@ -126,7 +243,7 @@ func realServer(t *testing.T) *Client {
 	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(200 * time.Millisecond) {
 		err := c.Healthy(t.Context())
 		if err == nil {
-			return c
+			return c, authority
 		}
 		if time.Now().After(deadline) {
 			t.Fatal(err)

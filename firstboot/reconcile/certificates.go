@@ -102,7 +102,7 @@ func withoutKeys(err error) error {
 	return &command.ExitError{Name: exit.Name, Code: exit.Code, Tail: keyLike.ReplaceAllString(exit.Tail, "[redacted]")}
 }
 
-// forgetKey removes the configuration with the key. What it is overwritten with reaches the same blocks on most disks.
+// forgetKey removes the configuration with the key, overwritten first: on a plain disk that reaches the same blocks.
 func (s *session) forgetKey(path string) error {
 	if err := overwrite(path); err != nil {
 		return fmt.Errorf("removing the certificate key: %w", err)
@@ -118,7 +118,7 @@ func (s *session) forgetKey(path string) error {
 	if err := directory.Sync(); err != nil && !errors.Is(err, unix.EINVAL) {
 		return fmt.Errorf("removing the certificate key: %w", err)
 	}
-	s.r.say("certificates: all %d planned control planes are in the cluster; the certificate key is removed from this node", len(s.facts.planned))
+	s.r.say("certificates: %d control planes were planned and are in the cluster; the certificate key is removed from this node", len(s.facts.planned))
 	return nil
 }
 

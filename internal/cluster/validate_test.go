@@ -102,7 +102,7 @@ func TestIdentityProblems(t *testing.T) {
 		{"registration", "address: 10.0.0.11", "address: 10.0.0.11\n  registration: a b.c", []string{"node.registration: is not a signed statement"}},
 		{"control plane in a pool", "address: 10.0.0.11", "address: 10.0.0.11\n  pool: p", []string{"node.pool: is set on a control plane"}},
 		{"customisation", "  name: demo", "  name: demo\n  customisation: {etcd: {extraArgs: [{name: data-dir, value: x}]}}", []string{"cluster.customisation.etcd.extraArgs[0].name: data-dir is not to be set"}},
-		{"patch", "  name: demo", "  name: demo\n  customisation: {patches: {x.yaml: "{}"}}", []string{"cluster.customisation.patches.x.yaml: is not the name"}},
+		{"patch", "  name: demo", "  name: demo\n  customisation: {patches: {x.yaml: '{}'}}", []string{"cluster.customisation.patches.x.yaml: is not the name"}},
 		{"planned control planes", "  name: demo", "  name: demo\n  controlPlanes: [{name: cp1, address: 10.0.0.11}, {name: cp1, address: 10.0.0.11}, {name: CP, address: x}]", []string{
 			"cluster.controlPlanes[1].name: cp1 is cluster.controlPlanes[0].name already", "cluster.controlPlanes[1].address: 10.0.0.11 is",
 			`cluster.controlPlanes[2].name: "CP" is not allowed`, `cluster.controlPlanes[2].address: "x" is not`}},

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -21,9 +20,8 @@ import (
 // the same node. Afterwards nothing is left on the host.
 func TestFounds(t *testing.T) {
 	w := newWorld(t)
-	before := seen(t)
 	t.Run("node", w.testFounds)
-	mustBeGone(t, before)
+	mustBeGone(t, w.dir("founds"), true)
 }
 
 func (w world) testFounds(t *testing.T) {
@@ -77,8 +75,7 @@ func (w world) testFounds(t *testing.T) {
 // TestKilledHost proves that a test that is killed leaves no node running, and that the next one removes the rest.
 func TestKilledHost(t *testing.T) {
 	w := newWorld(t)
-	before := seen(t)
-	dir := filepath.Join(w.repo, "out/test-cluster/killed")
+	dir := w.dir("killed")
 	program := filepath.Join(t.TempDir(), "try")
 	w.run(t, "go", "build", "-o", program, "./test/rung/try")
 	out, in, err := os.Pipe()
@@ -92,77 +89,68 @@ func TestKilledHost(t *testing.T) {
 	if !strings.Contains(string(text[:n]), "systemd runs as process") {
 		t.Fatalf("the program says %q", text[:n])
 	}
-	if now := seen(t); len(now.namespaces) <= len(before.namespaces) {
-		t.Fatal("no namespaces are seen: this test would prove nothing")
+	if left, groups := leftovers(t, dir); len(left) < 3 || len(groups) == 0 {
+		t.Fatalf("of a running node only %v and %v are seen: this test would prove nothing", left, groups)
 	}
 	p.Kill()
-	after := before
-	after.groups = seen(t).groups // empty ones stay until somebody removes them
-	mustBeGone(t, after)
+	mustBeGone(t, dir, false)
 	h, err := rung.Open(rung.Options{Dir: dir, Parts: w.parts})
 	must(t, err)
 	if _, err := rung.Open(rung.Options{Dir: dir, Parts: w.parts}); err == nil || !strings.Contains(err.Error(), "in use") {
 		t.Errorf("opened twice: %v", err)
 	}
 	must(t, h.Close())
-	mustBeGone(t, before)
+	mustBeGone(t, dir, true)
 }
 
-// traces is what nodes could leave on a host.
-type traces struct{ mounts, loops, namespaces, groups, links []string }
-
-func seen(t *testing.T) traces {
+// leftovers are what nodes of the Host in dir could leave on this machine; nil when there is nothing. Empty cgroups, which
+// may stay until the next Open, are told apart.
+func leftovers(t *testing.T, dir string) (left, groups []string) {
 	t.Helper()
-	var s traces
-	s.mounts = lines(t, "/proc/self/mountinfo")
-	backing, err := filepath.Glob("/sys/block/loop*/loop/backing_file")
+	name := rung.GroupName(dir)
+	processes, err := filepath.Glob("/proc/[0-9]*")
 	must(t, err)
-	for _, file := range backing {
-		text, _ := os.ReadFile(file)
-		s.loops = append(s.loops, strings.TrimSpace(string(text)))
-	}
-	// A namespace is there for as long as a process is in it.
-	found, err := filepath.Glob("/proc/[0-9]*/ns/net")
-	must(t, err)
-	for _, link := range found {
-		if target, err := os.Readlink(link); err == nil && !slices.Contains(s.namespaces, target) {
-			s.namespaces = append(s.namespaces, target)
+	var mounted strings.Builder
+	for _, process := range processes {
+		// One that ends meanwhile has empty files.
+		cgroup, _ := os.ReadFile(filepath.Join(process, "cgroup"))
+		mounts, _ := os.ReadFile(filepath.Join(process, "mountinfo"))
+		line, _ := os.ReadFile(filepath.Join(process, "cmdline"))
+		mounted.Write(mounts)
+		if strings.Contains(string(cgroup), name) || strings.Contains(string(mounts), dir) {
+			left = append(left, fmt.Sprintf("process %s: %q", filepath.Base(process), line))
 		}
 	}
-	s.groups, err = filepath.Glob("/sys/fs/cgroup/*/kiln-rung-*")
+	devices, err := filepath.Glob("/sys/block/loop*/loop/backing_file")
 	must(t, err)
-	s.links, err = filepath.Glob("/sys/class/net/*")
+	for _, file := range devices {
+		device := "/dev/" + strings.Split(file, "/")[3]
+		text, err := os.ReadFile(file)
+		if err == nil && strings.Contains(string(text), ".squashfs") && !strings.Contains(mounted.String(), " "+device+" ") {
+			left = append(left, "loop device "+device+", mounted nowhere: "+strings.TrimSpace(string(text)))
+		}
+	}
+	ports, err := filepath.Glob("/sys/class/net/port-*")
 	must(t, err)
-	return s
+	for _, pattern := range []string{"/sys/fs/cgroup/*/", "/sys/fs/cgroup/"} {
+		found, err := filepath.Glob(pattern + name)
+		must(t, err)
+		groups = append(groups, found...)
+	}
+	return append(left, ports...), groups
 }
 
-// mustBeGone fails unless, shortly, nothing is seen that was not there before.
-func mustBeGone(t *testing.T, before traces) {
+// mustBeGone fails unless, shortly, nothing of the Host in dir is left.
+func mustBeGone(t *testing.T, dir string, withGroups bool) {
 	t.Helper()
 	eventually(t, "nothing left on the host", 20*time.Second, func(context.Context) error {
-		now := seen(t)
-		var errs []error
-		for _, kind := range []struct {
-			name        string
-			before, now []string
-		}{
-			{"mounts", before.mounts, now.mounts}, {"loop devices", before.loops, now.loops},
-			{"network namespaces", before.namespaces, now.namespaces},
-			{"cgroups", before.groups, now.groups}, {"links", before.links, now.links},
-		} {
-			for _, one := range kind.now {
-				if !slices.Contains(kind.before, one) {
-					errs = append(errs, fmt.Errorf("%s: %s is left", kind.name, one))
-				}
-			}
+		left, groups := leftovers(t, dir)
+		if withGroups {
+			left = append(left, groups...)
 		}
-		return errors.Join(errs...)
+		if len(left) > 0 {
+			return fmt.Errorf("left:\n%s", strings.Join(left, "\n"))
+		}
+		return nil
 	})
-}
-
-func lines(t *testing.T, file string) []string {
-	t.Helper()
-	text, err := os.ReadFile(file)
-	must(t, err)
-	return strings.Split(strings.TrimSpace(string(text)), "\n")
 }

@@ -79,7 +79,7 @@ func (w world) run(t *testing.T, name string, args ...string) string {
 // open makes a switch for nodes whose disks are empty and lie below out/test-cluster/name. It is closed with the test.
 func (w world) open(t *testing.T, name string) *rung.Host {
 	t.Helper()
-	h, err := rung.Open(rung.Options{Dir: filepath.Join(w.repo, "out/test-cluster", name), Parts: w.parts, Firstboot: os.Getenv("KILN_FIRSTBOOT")})
+	h, err := rung.Open(rung.Options{Dir: w.dir(name), Parts: w.parts, Firstboot: os.Getenv("KILN_FIRSTBOOT")})
 	must(t, err)
 	t.Cleanup(func() {
 		if err := h.Close(); err != nil {
@@ -88,6 +88,9 @@ func (w world) open(t *testing.T, name string) *rung.Host {
 	})
 	return h
 }
+
+// dir is where the Host called name has its nodes.
+func (w world) dir(name string) string { return filepath.Join(w.repo, "out/test-cluster", name) }
 
 // node adds a machine with an empty disk. What it has to say when the test fails is in the test's log.
 func (w world) node(t *testing.T, h *rung.Host, o rung.NodeOptions) *rung.Node {

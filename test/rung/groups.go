@@ -30,8 +30,7 @@ type groups struct {
 
 // findGroups finds the hierarchies. dir makes the name: the groups of one Host are found again by its directory.
 func findGroups(dir string) (groups, error) {
-	sum := sha256.Sum256([]byte(dir))
-	g := groups{name: "kiln-rung-" + hex.EncodeToString(sum[:4])}
+	g := groups{name: GroupName(dir)}
 	text, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
 		return g, err
@@ -41,6 +40,12 @@ func findGroups(dir string) (groups, error) {
 		return g, errors.New("no cgroup hierarchy is mounted on this machine")
 	}
 	return g, nil
+}
+
+// GroupName is the name of the cgroups of the Host in dir, an absolute path.
+func GroupName(dir string) string {
+	sum := sha256.Sum256([]byte(dir))
+	return "kiln-rung-" + hex.EncodeToString(sum[:4])
 }
 
 // parseHierarchies reads mountinfo (proc(5)): fields, a dash, then type, source and the superblock's options.

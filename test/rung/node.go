@@ -150,11 +150,10 @@ func (n *Node) startInit() error {
 	if n.host.groups.legacy() {
 		words += " systemd.unified_cgroup_hierarchy=0 SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1"
 	}
-	args := []string{"-c", joinScript, "join.sh", n.path("groups")}
-	args = append(args, "nsenter")
+	args := []string{filepath.Join(n.host.o.Dir, "join.sh"), n.path("groups"), "nsenter"}
 	args = append(args, n.host.segment.entries...)
 	args = append(args, "--", "unshare", "--mount", "--pid", "--uts", "--ipc", "--cgroup", "--net", "--fork", "--kill-child=KILL",
-		"sh", "-c", bootScript, "boot.sh", filepath.Dir(n.path("x")), n.image.root, n.host.marker(), n.term.path, words)
+		"sh", filepath.Join(n.host.o.Dir, "boot.sh"), filepath.Dir(n.path("x")), n.image.root, n.host.marker(), n.term.path, words)
 	n.power, err = command.Exec{}.Start(n.host.ctx, command.Command{Name: "sh", Args: args, Stdout: output, Stderr: output}, false)
 	return err
 }

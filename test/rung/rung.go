@@ -42,12 +42,13 @@ type Options struct {
 // Host is this machine in its role as a rack: the switch, and the nodes and balancers on it. Its methods may be called
 // at once from several goroutines; those of one Node may not.
 type Host struct {
-	o       Options
-	lock    *os.File
-	groups  groups
-	segment *namespace
-	cancel  context.CancelFunc
-	ctx     context.Context
+	o Options
+	// lock is of the directory, settings of the machine's.
+	lock, settings *os.File
+	groups         groups
+	segment        *namespace
+	cancel         context.CancelFunc
+	ctx            context.Context
 
 	mu     sync.Mutex
 	images map[string]string
@@ -103,8 +104,10 @@ func (h *Host) open() error {
 	if err := h.groups.remove(""); err != nil {
 		return fmt.Errorf("removing what an earlier run left: %w", err)
 	}
-	if err := h.restoreSettings(); err != nil {
-		return err
+	for name, text := range map[string]string{"boot.sh": bootScript, "join.sh": joinScript} {
+		if err := os.WriteFile(filepath.Join(h.o.Dir, name), []byte(text), 0o644); err != nil {
+			return err
+		}
 	}
 	if err := h.changeSettings(); err != nil {
 		return err

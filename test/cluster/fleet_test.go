@@ -1,0 +1,194 @@
+//go:build cluster
+
+package cluster_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/kiln-os/kiln/test/rung"
+)
+
+// Addresses of a fleet within rung.Network: the load balancer's, and those of control planes and workers from number 1 on.
+const (
+	balancerAddress     = "10.77.0.10"
+	controlPlaneAddress = "10.77.0.1%d"
+	workerAddress       = "10.77.0.2%d"
+)
+
+// fleet is a cluster's machines, its load balancer and its operator.
+type fleet struct {
+	world
+	operator
+	// identities is the directory that kiln cluster render made, of the document beside it.
+	identities string
+	balancer   *rung.Balancer
+	names      []string
+	machines   map[string]*rung.Node
+}
+
+// member is one node of a fleet.
+type member struct{ name, role, address string }
+
+// members are the nodes of a fleet: cp1, cp2, ... and worker1, worker2, ....
+func members(controlPlanes, workers int) []member {
+	var all []member
+	for i := range controlPlanes {
+		all = append(all, member{fmt.Sprintf("cp%d", i+1), controlPlane, fmt.Sprintf(controlPlaneAddress, i+1)})
+	}
+	for i := range workers {
+		all = append(all, member{fmt.Sprintf("worker%d", i+1), worker, fmt.Sprintf(workerAddress, i+1)})
+	}
+	return all
+}
+
+// document is cluster.yaml for members; more is appended to it, as fields of the document.
+func document(all []member, more string) string {
+	text := fmt.Sprintf("apiVersion: kiln/v1alpha1\nkind: Cluster\nname: fleet\nrelease: %s\nendpoint: %s:6443\nnodes:\n", testedRelease, balancerAddress)
+	for i, m := range all {
+		text += fmt.Sprintf("- name: %s\n  role: %s\n  address: %s\n  zone: zone-%d\n", m.name, m.role, m.address, i%2)
+		if i == 0 {
+			text += "  initialise: true\n"
+		}
+		if m.role == worker {
+			text += "  labels: {example.org/disk: fast, node-restriction.kubernetes.io/pci: \"yes\"}\n"
+		}
+	}
+	return text + more
+}
+
+// newFleet renders the cluster's identities and sets up its machines, which are off. The load balancer runs.
+func (w world) newFleet(t *testing.T, name string, all []member, more string) *fleet {
+	t.Helper()
+	f := &fleet{world: w, identities: filepath.Join(t.TempDir(), "fleet"), machines: map[string]*rung.Node{}}
+	file := f.identities + ".yaml"
+	must(t, os.WriteFile(file, []byte(document(all, more)), 0o644))
+	w.kiln(t, "cluster", "render", file, "-o", f.identities)
+	h := w.open(t, name)
+	f.operator = operator{host: h, kubeconfig: filepath.Join(f.identities, "admin.conf")}
+	var backends []string
+	for _, m := range all {
+		f.add(t, m)
+		if m.role == controlPlane {
+			backends = append(backends, net.JoinHostPort(m.address, "6443"))
+		}
+	}
+	var err error
+	f.balancer, err = h.Balancer(balancerAddress+":6443", backends...)
+	must(t, err)
+	return f
+}
+
+// add adds a machine for a member, with the identity that was rendered for it.
+func (f *fleet) add(t *testing.T, m member) {
+	t.Helper()
+	ignition, err := os.ReadFile(filepath.Join(f.identities, "nodes", m.name, "config.ign"))
+	must(t, err)
+	f.names = append(f.names, m.name)
+	f.machines[m.name] = f.node(t, f.host, rung.NodeOptions{Name: m.name, Address: m.address, Image: f.image[m.role], Identity: ignition})
+}
+
+// powerOn powers machines on at the same moment; none named means all.
+func (f *fleet) powerOn(t *testing.T, names ...string) {
+	t.Helper()
+	f.each(t, names, func(n *rung.Node) error { return n.PowerOn(t.Context()) })
+}
+
+// powerOff cuts machines' power at the same moment; none named means all.
+func (f *fleet) powerOff(t *testing.T, names ...string) {
+	t.Helper()
+	f.each(t, names, (*rung.Node).PowerOff)
+}
+
+func (f *fleet) each(t *testing.T, names []string, do func(*rung.Node) error) {
+	t.Helper()
+	if len(names) == 0 {
+		names = f.names
+	}
+	errs := make([]error, len(names))
+	var group sync.WaitGroup
+	for i, name := range names {
+		group.Go(func() { errs[i] = do(f.machines[name]) })
+	}
+	group.Wait()
+	for _, err := range errs {
+		must(t, err)
+	}
+}
+
+// etcdMembers lists etcd's members, by name, as the control plane called via sees them: what each is, and who is missing.
+func (f *fleet) etcdMembers(t *testing.T, via string) map[string]etcdMember {
+	t.Helper()
+	text := f.kubectl(t, "--namespace=kube-system", "exec", "etcd-"+via, "--", "etcdctl", "--endpoints=https://127.0.0.1:2379",
+		"--cacert=/etc/kubernetes/pki/etcd/ca.crt", "--cert=/etc/kubernetes/pki/etcd/healthcheck-client.crt",
+		"--key=/etc/kubernetes/pki/etcd/healthcheck-client.key", "member", "list", "--write-out=json")
+	var list struct{ Members []etcdMember }
+	must(t, json.Unmarshal([]byte(text), &list))
+	byName := map[string]etcdMember{}
+	for _, m := range list.Members {
+		if _, twice := byName[m.Name]; twice {
+			t.Errorf("etcd has two members called %q", m.Name)
+		}
+		byName[m.Name] = m
+	}
+	return byName
+}
+
+type etcdMember struct {
+	Name      string   `json:"name"`
+	PeerURLs  []string `json:"peerURLs"`
+	IsLearner bool     `json:"isLearner"`
+}
+
+// mustBeWhole fails unless the cluster is what its document says: each node once, each control plane one voter of etcd.
+func (f *fleet) mustBeWhole(t *testing.T, all []member) {
+	t.Helper()
+	nodes := f.nodes(t)
+	voters := f.etcdMembers(t, all[0].name)
+	for _, m := range all {
+		node, found := nodes[m.name]
+		if !found {
+			t.Errorf("%s is no node of the cluster", m.name)
+			continue
+		}
+		role := "node-role.kubernetes.io/" + m.role
+		if _, has := node.Metadata.Labels[role]; !has {
+			t.Errorf("%s lacks the label %s", m.name, role)
+		}
+		if have := address(node); have != m.address {
+			t.Errorf("%s has the address %s, want %s", m.name, have, m.address)
+		}
+		if status, message := node.condition("KilnFirstBoot"); status != "True" {
+			t.Errorf("%s: condition KilnFirstBoot is %q: %s", m.name, status, message)
+		}
+		voter, votes := voters[m.name]
+		if votes != (m.role == controlPlane) || voter.IsLearner {
+			t.Errorf("%s is a voter of etcd: %t, a learner: %t", m.name, votes, voter.IsLearner)
+		}
+		delete(voters, m.name)
+	}
+	if len(voters) > 0 || len(nodes) != len(all) {
+		t.Errorf("%d nodes, want %d; etcd also has the members %v", len(nodes), len(all), voters)
+	}
+}
+
+func address(node object) string {
+	for _, a := range node.Status.Addresses {
+		if a.Type == "InternalIP" {
+			return a.Address
+		}
+	}
+	return ""
+}
+
+// last are the last n lines of a text.
+func last(text string, n int) string {
+	all := strings.Split(strings.TrimSpace(text), "\n")
+	return strings.Join(all[max(0, len(all)-n):], "\n")
+}
