@@ -32,10 +32,7 @@ The directories of the nodes go to standard output.`,
 		Args: operands("CLUSTER.YAML"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			definition, err := define(cmd, args[0])
-			if err != nil {
-				return errors.Join(err, wantOut(out))
-			}
-			if err := wantOut(out); err != nil {
+			if err := errors.Join(err, wantOut(out)); err != nil {
 				return err
 			}
 			return renderCluster(cmd, env, definition, out)

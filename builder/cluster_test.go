@@ -83,6 +83,13 @@ func (w *clusterWorld) edit(old, new string) {
 	}
 }
 
+// shrink leaves two nodes, cp1 and worker1: each file that is written waits for the disk.
+func (w *clusterWorld) shrink() {
+	w.t.Helper()
+	w.edit("  - name: cp2\n    role: control-plane\n    address: 10.0.0.12\n  - name: cp3\n    role: control-plane\n    address: 10.0.0.13\n", "")
+	w.edit("  - name: worker2\n    role: worker\n    address: 10.0.0.22\n", "")
+}
+
 func (w *clusterWorld) read(path string) string {
 	w.t.Helper()
 	text, err := os.ReadFile(path)
@@ -513,11 +520,13 @@ func TestRenderRefusesOtherDirectories(t *testing.T) {
 func TestRenderSurvivesCuts(t *testing.T) {
 	for cut := 1; ; cut++ {
 		w := newClusterWorld(t)
+		w.shrink()
 		w.edit("    # match:", "    match:")
 		w.cut = cut
 		if r := w.render(); r.code == exitDone {
-			if cut < 14 {
-				t.Errorf("only %d changes make a cluster's directory", cut)
+			// Eight files and a link.
+			if cut != 10 {
+				t.Errorf("%d changes make a cluster's directory", cut-1)
 			}
 			return
 		} else if !strings.Contains(r.err, errCut.Error()) {
@@ -535,9 +544,8 @@ func TestRenderSurvivesCuts(t *testing.T) {
 		if w.read(filepath.Join(w.out, secretsFile)) != secrets {
 			t.Fatalf("cut %d: the secrets are others", cut)
 		}
-		for _, name := range []string{"cp1", "cp2", "cp3", "worker1", "worker2"} {
-			w.identity("nodes/" + name)
-		}
+		w.identity("nodes/cp1")
+		w.identity("nodes/worker1")
 		for name := range first {
 			if strings.Contains(name, "identity.yaml4") || strings.Contains(name, "secrets.yaml1") || strings.Contains(name, "gitignore5") {
 				t.Errorf("cut %d: %s is left", cut, name)
@@ -598,5 +606,27 @@ func TestClusterKubeconfig(t *testing.T) {
 	}
 	if r := w.run("cluster", "kubeconfig", w.out, "-o", t.TempDir()); r.code != exitUsage || !strings.Contains(r.err, "are two directories") {
 		t.Errorf("two directories: exit code %d, errors %q", r.code, r.err)
+	}
+}
+
+func TestBuildRefusesSecrets(t *testing.T) {
+	w := newClusterWorld(t)
+	w.mustRender()
+	profile := filepath.Join(t.TempDir(), "leaky.yaml")
+	indented := "    " + strings.ReplaceAll(w.read(filepath.Join(w.out, "nodes", "worker1", "identity.yaml")), "\n", "\n    ")
+	text := "apiVersion: kiln/v1alpha1\nkind: Profile\nname: leaky\nrole: worker\nfiles:\n  /etc/kiln/identity.yaml: |\n" + indented + "\n"
+	if err := os.WriteFile(profile, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out := filepath.Join(t.TempDir(), "out")
+	r := w.run("build", "vm-disk", "--profile", profile, "--release", "v1.36", "-o", out)
+	if r.code != exitDocument || r.out != "" || !strings.Contains(r.err, profile+": files./etc/kiln/identity.yaml: holds an identity or a cluster's secrets; an image is no place for secrets") {
+		t.Errorf("exit code %d, output %q, errors %q", r.code, r.out, r.err)
+	}
+	if strings.Contains(r.err, w.secrets().Token.Reveal()) {
+		t.Error("the message shows the token")
+	}
+	if _, err := os.Stat(out); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the output directory was made: %v", err)
 	}
 }

@@ -218,7 +218,7 @@ func livesIn(dir, home string) bool {
 func TestDocumentsArePure(t *testing.T) {
 	pure := []string{
 		"internal/document", "internal/release", "internal/profile", "internal/cluster", "internal/nodefs",
-		"firstboot/kubeadm", "builder/plan", "builder/schema", "builder/authority", "builder/sbom",
+		"firstboot/kubeadm", "builder/plan", "builder/schema", "builder/authority", "builder/enrol", "builder/sbom",
 	}
 	impure := []string{"os", "net/http", "syscall", "=log", "golang.org/x/sys", module + "/internal/command"}
 	// Of package net, only what takes texts apart.

@@ -81,6 +81,9 @@ func Open(a cluster.Authorities, now time.Time) (Set, error) {
 		if err != nil {
 			return Set{}, fmt.Errorf("reading the key of authority %s: it is %w", name, err)
 		}
+		if public, ok := key.Public().(interface{ Equal(crypto.PublicKey) bool }); !ok || !public.Equal(certificate.PublicKey) {
+			return Set{}, fmt.Errorf("reading the key of authority %s: it does not belong to the certificate", name)
+		}
 		*part.into = pair{certificate: certificate, key: key}
 	}
 	key, err := cluster.ParsePrivateKey(a.ServiceAccount.Key.Reveal())

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -97,6 +98,38 @@ func TestSchemaRefuses(t *testing.T) {
 	broken := strings.Replace(string(text), "esp: 256MiB", "esp: 256MB", 1)
 	if problems := strings.Join(check(image, image, "", parsed(t, broken)), "\n"); !strings.Contains(problems, "disk.esp: does not match") {
 		t.Errorf("a size without a binary unit: problems are %q", problems)
+	}
+}
+
+func TestSchemaOfTheCluster(t *testing.T) {
+	template, err := os.ReadFile("../cluster.yaml.tmpl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.NewReplacer("NAME", "prod", "RELEASE", "v1.36").Replace(string(template))
+	s := rendered(t, "cluster")
+	if problems := check(s, s, "", parsed(t, text)); len(problems) > 0 {
+		t.Fatalf("what kiln cluster new writes does not fit:\n%s", strings.Join(problems, "\n"))
+	}
+	for _, row := range []struct{ old, new, want string }{
+		{"certificates: staged", "certificates: copied", "certificates: not one of"},
+		{"role: worker\n", "role: node\n", "nodes[3].role: not one of"},
+		{"initialise: true", "initialise: 1", "nodes[0].initialise: not of type boolean"},
+		{"initialise: true", "initialize: true", "nodes[0].initialize: unknown"},
+		{"initialise: true", "zone: 7", "nodes[0].zone: not of type string"},
+		{"initialise: true", "match: {mca: x}", "nodes[0].match.mca: unknown"},
+		{"endpoint: 10.0.0.10:6443\n", "", "endpoint: required"},
+		{"nodes:\n", "pools: [{name: a, role: control-plane}]\nnodes:\n", "pools[0].role: not one of [worker]"},
+		{"nodes:\n", "customisation: {apiServer: {extraArgs: [{name: v}]}}\nnodes:\n", "customisation.apiServer.extraArgs[0].value: required"},
+		{"nodes:\n", "customisation: {kubeApiServer: {}}\nnodes:\n", "customisation.kubeApiServer: unknown"},
+	} {
+		if !strings.Contains(text, row.old) {
+			t.Fatalf("the document lacks %q", row.old)
+		}
+		problems := strings.Join(check(s, s, "", parsed(t, strings.Replace(text, row.old, row.new, 1))), "\n")
+		if problems != row.want && !strings.HasPrefix(problems, row.want) {
+			t.Errorf("%s: problems are %q; want %q", row.new, problems, row.want)
+		}
 	}
 }
 
