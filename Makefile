@@ -6,7 +6,8 @@
 # KILN_CACHE=DIR puts the cache of build parts elsewhere than ~/.cache/kiln.
 
 # The host packages, all of them. Everything that shapes bytes comes from the image's own Debian release instead.
-HOST_PACKAGES := mmdebstrap uidmap debian-archive-keyring gcc libc6-dev
+# haproxy, iproute2 and nftables are for the rung of whole clusters: the load balancer and the wires between the nodes.
+HOST_PACKAGES := mmdebstrap uidmap debian-archive-keyring gcc libc6-dev haproxy iproute2 nftables
 
 GO      ?= go
 GOFLAGS := -trimpath -buildvcs=false
@@ -17,7 +18,7 @@ BUILD   := vm-disk --profile control-plane --release $(RELEASE)
 DEMO    := out/demo
 PORT    ?= 16443
 
-.PHONY: help deps build demo demo-stop test test-unit test-tools test-vm test-full bench clean
+.PHONY: help deps build demo demo-stop demo-ha test test-unit test-tools test-vm test-cluster test-full bench clean
 .DELETE_ON_ERROR:
 
 help: ## show this list
@@ -54,12 +55,22 @@ demo-stop: ## stop the demo's virtual machine and forget it
 	@bin/kiln vm stop $(DEMO)/machine || true
 	rm -rf $(DEMO)/machine $(DEMO)/identity
 
-test: deps build test-unit test-tools test-vm ## run every test that this machine can run
+demo-ha: deps build ## three control planes and two workers behind a load balancer, in namespaces of this machine (needs root)
+	bin/kiln build vm-disk --profile control-plane --release $(RELEASE) -o out/cp
+	bin/kiln build vm-disk --profile worker --release $(RELEASE) -o out/worker
+	@mkdir -p out/demo-ha
+	bin/kiln cluster new demo-ha -o - | sed 's/ 10\.0\.0\./ 10.77.0./' >out/demo-ha/cluster.yaml
+	bin/kiln cluster render out/demo-ha/cluster.yaml -o out/demo-ha/identities
+	$(GO) build -o out/demo-ha/demo ./test/demo
+	out/demo-ha/demo -identities out/demo-ha/identities -parts "$$(bin/kiln cache path)/parts" -dir out/demo-ha/machines \
+	  -control-plane out/cp -worker out/worker
+
+test: deps build test-unit test-tools test-vm test-cluster ## run every test that this machine can run
 
 test-unit: ## documents, plans, goldens, walls: no root, no network, under a minute
 	@test -z "$$(gofmt -l .)" || { echo "gofmt would change:"; gofmt -l .; exit 1; }
 	$(GO) vet ./...
-	$(GO) vet -tags tools,machine,full ./test/...
+	$(GO) vet -tags tools,machine,cluster,full ./test/...
 	$(GO) test ./...
 
 test-tools: deps build ## build the image twice, verify it, break it; ask kubeadm itself about what is rendered for it
@@ -68,6 +79,9 @@ test-tools: deps build ## build the image twice, verify it, break it; ask kubead
 
 test-vm: deps build ## boot the image in a virtual machine and compare the node with its release
 	$(GO) test -count=1 -tags machine -timeout 55m -v ./test/vm
+
+test-cluster: deps build ## boot whole clusters of real nodes in namespaces of this machine, and mistreat them
+	$(GO) test -count=1 -tags cluster -timeout 30m -v ./test/cluster
 
 test-full: deps build ## everything of make test, and the boots too long for it: power cuts within kubeadm's run
 	$(GO) test -count=1 -tags tools -timeout 45m -v ./test/tools

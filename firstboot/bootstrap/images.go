@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/kiln-os/kiln/firstboot/kubeadm"
 	"github.com/kiln-os/kiln/internal/command"
 	"github.com/kiln-os/kiln/internal/nodefs"
 )
@@ -23,6 +24,9 @@ func (p plan) containerImages(ctx context.Context) (string, error) {
 		wanted = append(wanted, name)
 	}
 	slices.Sort(wanted)
+	if err := p.bakedAll(); err != nil {
+		return "", err
+	}
 	r, err := p.m.runtime()
 	if err != nil {
 		return "", err
@@ -42,6 +46,20 @@ func (p plan) containerImages(ctx context.Context) (string, error) {
 		return "", err
 	}
 	return fmt.Sprintf("all %d made known and pinned", len(wanted)), nil
+}
+
+// bakedAll compares what the configuration needs with what the image carries: a customised repository has other names.
+func (p plan) bakedAll() error {
+	var absent []string
+	for _, name := range kubeadm.RequiredImages(p.o) {
+		if _, baked := p.o.Baked.ContainerImages[name]; !baked {
+			absent = append(absent, name)
+		}
+	}
+	if len(absent) == 0 || p.o.Identity.Cluster.Customisation.ImageRepository == "" {
+		return nil // without a repository of its own, the identity cannot ask for other names than the release has
+	}
+	return Permanent{fmt.Errorf("cluster.customisation.imageRepository: the image carries no container images %s; build an image with a release of these names, or drop the field", enumerate(absent))}
 }
 
 // importImages runs ctr, whose import through containerd's transfer service hits the layer cache on the root (an import

@@ -81,7 +81,12 @@ func (p plan) progress(ctx context.Context) progress {
 
 // runInit runs `kubeadm init`, which would print the join command with the token.
 func (p plan) runInit(ctx context.Context, phases string) error {
-	return p.runKubeadm(ctx, "init", "--config="+p.m.Root.Path(nodefs.KubeadmConfig), "--skip-token-print", phases)
+	args := []string{"init", "--config=" + p.m.Root.Path(nodefs.KubeadmConfig), "--skip-token-print", phases}
+	if !p.o.Identity.Bootstrap.CertificateKey.IsZero() {
+		// There is no field for it in the configuration.
+		args = append(args, "--upload-certs", "--skip-certificate-key-print")
+	}
+	return p.runKubeadm(ctx, args...)
 }
 
 // kubeadmStep is the step that runs kubeadm on this node.

@@ -28,6 +28,9 @@ func (r *redactor) learn(id cluster.Identity) {
 	if _, secret, ok := strings.Cut(token, "."); ok {
 		r.secrets = append(r.secrets, token, secret)
 	}
+	if key := id.Bootstrap.CertificateKey.Reveal(); key != "" {
+		r.secrets = append(r.secrets, key)
+	}
 	if a := id.Bootstrap.Authorities; a != nil {
 		for _, key := range []document.Secret{a.Cluster.Key, a.FrontProxy.Key, a.Etcd.Key, a.ServiceAccount.Key} {
 			for line := range strings.Lines(key.Reveal()) {
