@@ -59,7 +59,9 @@ demo-ha: deps build ## three control planes and two workers behind a load balanc
 	bin/kiln build vm-disk --profile control-plane --release $(RELEASE) -o out/cp
 	bin/kiln build vm-disk --profile worker --release $(RELEASE) -o out/worker
 	@mkdir -p out/demo-ha
-	bin/kiln cluster new demo-ha -o - | sed 's/ 10\.0\.0\./ 10.77.0./' >out/demo-ha/cluster.yaml
+	@rm -f out/demo-ha/cluster.yaml
+	bin/kiln cluster new demo-ha -o out/demo-ha/cluster.yaml
+	sed -i 's/ 10\.0\.0\./ 10.77.0./' out/demo-ha/cluster.yaml
 	bin/kiln cluster render out/demo-ha/cluster.yaml -o out/demo-ha/identities
 	$(GO) build -o out/demo-ha/demo ./test/demo
 	out/demo-ha/demo -identities out/demo-ha/identities -parts "$$(bin/kiln cache path)/parts" -dir out/demo-ha/machines \

@@ -164,9 +164,6 @@ func (f *fleet) mustBeWhole(t *testing.T, all []member) {
 		if have := address(node); have != m.address {
 			t.Errorf("%s has the address %s, want %s", m.name, have, m.address)
 		}
-		if status, message := node.condition("KilnFirstBoot"); status != "True" {
-			t.Errorf("%s: condition KilnFirstBoot is %q: %s", m.name, status, message)
-		}
 		voter, votes := voters[m.name]
 		if votes != (m.role == controlPlane) || voter.IsLearner {
 			t.Errorf("%s is a voter of etcd: %t, a learner: %t", m.name, votes, voter.IsLearner)

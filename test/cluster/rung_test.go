@@ -16,6 +16,101 @@ import (
 	"github.com/kiln-os/kiln/test/rung"
 )
 
+// TestDriver proves what every test here rests on, with machines that have no identity: a console, a disk that outlives a
+// power cut, a cable that can be pulled, a load balancer that refuses, loses packets, and passes them through.
+func TestDriver(t *testing.T) {
+	w := newWorld(t)
+	t.Run("machines", w.testDriver)
+	mustBeGone(t, w.dir("driver"), true)
+}
+
+func (w world) testDriver(t *testing.T) {
+	h := w.open(t, "driver")
+	const first, second, front = "10.77.0.11", "10.77.0.12", "10.77.0.10:6443"
+	a := w.node(t, h, rung.NodeOptions{Name: "a", Address: first, Image: w.image[controlPlane]})
+	b := w.node(t, h, rung.NodeOptions{Name: "b", Address: second, Image: w.image[worker], UUID: "00000000-0000-4000-8000-00000000000b"})
+	for _, n := range []*rung.Node{a, b} {
+		must(t, n.PowerOn(t.Context()))
+		expect(t, n, `no identity found`, time.Minute)
+	}
+	in := func(n *rung.Node, script string) (string, error) {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		return n.Exec(ctx, "sh", "-c", script)
+	}
+	if out, err := in(b, "cat /sys/class/dmi/id/product_uuid /proc/sys/kernel/panic; ls /dev/vda; echo x >/proc/sys/kernel/core_pattern"); err == nil ||
+		out != "00000000-0000-4000-8000-00000000000b\n10\n" {
+		t.Errorf("of its hardware the node says %q, %v", out, err)
+	}
+
+	t.Run("a disk outlives a power cut", func(t *testing.T) {
+		boot, err := in(b, "echo kept >/var/kept; echo kept >/etc/kept; echo lost >/run/lost; cat /proc/sys/kernel/random/boot_id")
+		must(t, err)
+		must(t, b.PowerOff())
+		if out, err := in(b, "true"); err == nil {
+			t.Errorf("a machine that is off runs programs: %q", out)
+		}
+		must(t, b.PowerOn(t.Context()))
+		out, err := in(b, "cat /var/kept /etc/kept; test ! -e /run/lost; cat /proc/sys/kernel/random/boot_id")
+		if err != nil || !strings.HasPrefix(out, "kept\nkept\n") || strings.HasSuffix(out, boot) {
+			t.Errorf("after the cut: %q, %v; boot before %q", out, err, boot)
+		}
+		must(t, b.PowerOff())
+		must(t, b.Wipe())
+		must(t, b.PowerOn(t.Context()))
+		if out, err := in(b, "test ! -e /var/kept && test ! -e /etc/kept"); err != nil {
+			t.Errorf("after the disk was wiped: %q, %v", out, err)
+		}
+	})
+
+	t.Run("a cable is pulled", func(t *testing.T) {
+		reach := func(ctx context.Context) error {
+			_, err := b.Exec(ctx, "busybox", "ping", "-c1", "-W1", first)
+			return err
+		}
+		eventually(t, "reached", 20*time.Second, reach)
+		must(t, b.Partition())
+		if reach(t.Context()) == nil {
+			t.Error("the other machine is reached without a cable")
+		}
+		if out, err := in(b, "cat /sys/class/net/eth0/carrier"); err != nil || out != "1\n" {
+			t.Errorf("the partition is seen as a lost carrier: %q, %v", out, err)
+		}
+		must(t, b.Heal())
+		eventually(t, "reached again", 20*time.Second, reach)
+	})
+
+	t.Run("a load balancer refuses and loses", func(t *testing.T) {
+		// It takes a backend that says it is ready over TLS: openssl's little web server serves files of its directory.
+		_, err := in(a, "mkdir -p /run/www && cd /run/www && echo ok >readyz && "+
+			"openssl req -x509 -newkey rsa:2048 -nodes -keyout key -out cert -subj /CN=test 2>/dev/null && "+
+			"systemd-run --quiet --working-directory=/run/www openssl s_server -accept 6443 -key key -cert cert -HTTP")
+		must(t, err)
+		balancer, err := h.Balancer(front, first+":6443", second+":6443")
+		must(t, err)
+		ask := "printf 'GET /readyz HTTP/1.0\\r\\n\\r\\n' | socat -T3 - OPENSSL:" + front + ",verify=0,connect-timeout=3 2>&1"
+		answers := func(context.Context) error {
+			out, err := in(b, ask)
+			if err == nil && !strings.Contains(out, "200") {
+				err = fmt.Errorf("the answer is %q", out)
+			}
+			return err
+		}
+		eventually(t, "answered", 30*time.Second, answers)
+		balancer.Stop()
+		if out, err := in(b, ask); err == nil || !strings.Contains(out, "refused") {
+			t.Errorf("a balancer that is stopped: %q, %v", out, err)
+		}
+		must(t, balancer.Start())
+		must(t, balancer.Drop(t.Context()))
+		if out, err := in(b, ask); err == nil || !strings.Contains(out, "timed out") {
+			t.Errorf("a balancer that loses packets: %q, %v", out, err)
+		}
+		must(t, balancer.Pass(t.Context()))
+		eventually(t, "answered again", 30*time.Second, answers)
+	})
+}
+
 // TestFounds proves the driver with the smallest cluster: one control plane founds it, loses its power, and comes back as
 // the same node. Afterwards nothing is left on the host.
 func TestFounds(t *testing.T) {

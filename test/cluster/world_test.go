@@ -210,7 +210,8 @@ func eventually(t *testing.T, what string, within time.Duration, look func(conte
 	}
 }
 
-// allReady complains unless exactly these Nodes are there, all of them Ready, and every pod is.
+// allReady complains unless exactly these Nodes are there, all of them Ready and past their first boot, and every pod is
+// Ready.
 func (o operator) allReady(names ...string) func(context.Context) error {
 	return func(ctx context.Context) error {
 		nodes, err := o.list(ctx, "nodes")
@@ -218,8 +219,10 @@ func (o operator) allReady(names ...string) func(context.Context) error {
 			return err
 		}
 		for _, name := range names {
-			if status, message := nodes[name].condition("Ready"); status != "True" {
-				return fmt.Errorf("node %s is not Ready: %s", name, message)
+			for _, kind := range []string{"Ready", "KilnFirstBoot"} {
+				if status, message := nodes[name].condition(kind); status != "True" {
+					return fmt.Errorf("node %s: %s is %q: %s", name, kind, status, message)
+				}
 			}
 		}
 		if len(nodes) != len(names) {

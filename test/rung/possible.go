@@ -1,8 +1,10 @@
 package rung
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 
@@ -12,14 +14,20 @@ import (
 )
 
 // programs are those of the host that this package runs.
-var programs = []string{"unshare", "nsenter", "ip", "mount", "umount", "pivot_root", "losetup"}
+var programs = []string{"unshare", "nsenter", "ip", "mount", "umount", "pivot_root"}
+
+// modules are what nodes use of the kernel, where it does not come built in: a node cannot load them.
+var modules = []string{"squashfs", "erofs", "overlay", "loop", "veth", "bridge", "br_netfilter", "dummy", "vxlan", "nf_conntrack", "nf_tables"}
 
 // Possible says what this machine lacks to boot nodes, all of it at once; nil when it lacks nothing that can be told
-// beforehand.
+// beforehand. As root it first asks for the kernel's modules.
 func Possible() error {
 	var errs []error
 	if os.Geteuid() != 0 {
 		errs = append(errs, errors.New("root (for namespaces and mounts)"))
+	} else if command.Find("modprobe") != "" {
+		// What is missing then, the checks below or the first use say.
+		_, _ = (command.Exec{}).Run(context.Background(), command.Command{Name: "modprobe", Args: append([]string{"--all", "--quiet"}, modules...), Stderr: io.Discard})
 	}
 	for _, name := range programs {
 		if command.Find(name) == "" {
