@@ -67,4 +67,6 @@ func TestCluster(t *testing.T) {
 			}
 		}
 	})
+
+	f.faults(t, all)
 }

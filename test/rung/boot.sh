@@ -21,6 +21,8 @@ die() { echo "boot.sh: $*" >&2; exit 1; }
 [ $$ -eq 1 ] || die "not process 1 of a pid namespace"
 [ -e "$marker" ] || die "the marker $marker is not there to begin with: its absence would prove nothing"
 
+# The hostname of a kernel that was just started: a node has its own only from its identity.
+echo "(none)" >/proc/sys/kernel/hostname
 mount --make-rprivate /
 root=$node/root
 mount --rbind "$image" "$root"

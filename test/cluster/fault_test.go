@@ -1,0 +1,286 @@
+//go:build cluster
+
+package cluster_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+// faults are done to the running cluster of TestCluster, one after the other. After each the cluster has to be whole again;
+// how long that takes is logged and does not matter, but it ends.
+func (f *fleet) faults(t *testing.T, all []member) {
+	t.Run("a control plane is cut off and comes back", func(t *testing.T) {
+		must(t, f.machines["cp3"].Partition())
+		eventually(t, "cp3 is seen to be gone", 3*time.Minute, f.isNot("cp3", "True"))
+		f.mustServe(t)
+		must(t, f.machines["cp3"].Heal())
+		eventually(t, "all Ready again", 4*time.Minute, f.allReady(f.names...))
+		f.mustBeWhole(t, all)
+	})
+
+	t.Run("a control plane is lost for good, and a machine with an empty disk takes its place", func(t *testing.T) {
+		before := f.etcdIDs(t, "cp1")
+		must(t, f.machines["cp2"].PowerOff())
+		must(t, f.machines["cp2"].Wipe())
+		f.mustServe(t)
+		f.powerOn(t, "cp2")
+		eventually(t, "all Ready again", 6*time.Minute, f.allReady(f.names...))
+		f.mustBeWhole(t, all)
+		if after := f.etcdIDs(t, "cp1"); after["cp2"] == before["cp2"] {
+			t.Errorf("the member %s came back without its log", after["cp2"])
+		}
+	})
+
+	t.Run("the founder is lost for good, and joins its own cluster", func(t *testing.T) {
+		founded := f.kubectl(t, "get", "namespace", "kube-system", "--output=jsonpath={.metadata.uid}")
+		must(t, f.machines["cp1"].PowerOff())
+		must(t, f.machines["cp1"].Wipe())
+		f.mustServe(t)
+		f.powerOn(t, "cp1")
+		expect(t, f.machines["cp1"], `^fence: the cluster lives at .* founded by this node before; joining it`, 3*time.Minute)
+		eventually(t, "all Ready again", 6*time.Minute, f.allReady(f.names...))
+		f.mustBeWhole(t, all)
+		if now := f.kubectl(t, "get", "namespace", "kube-system", "--output=jsonpath={.metadata.uid}"); now != founded {
+			t.Errorf("the cluster is %s, before it was %s", now, founded)
+		}
+	})
+
+	t.Run("all are off, and all on again", func(t *testing.T) {
+		f.powerOff(t)
+		f.powerOn(t)
+		eventually(t, "the API answers", 4*time.Minute, f.answers)
+		eventually(t, "all Ready again", 6*time.Minute, f.allReady(f.names...))
+		f.mustBeWhole(t, all)
+	})
+
+	t.Run("a worker leaves, and comes back under its name", func(t *testing.T) {
+		n := f.machines["worker2"]
+		was := f.nodes(t)["worker2"].Metadata.UID
+		// The shell that asks ends with the reset, as an operator's does.
+		if out, err := n.Exec(t.Context(), "firstboot", "reset", "--force", "--drain-timeout=20s"); err != nil {
+			t.Fatalf("leaving: %v\n%s", err, out)
+		}
+		eventually(t, "worker2 is no node any more", 3*time.Minute, func(ctx context.Context) error {
+			nodes, err := f.list(ctx, "nodes")
+			if err == nil && nodes["worker2"].Metadata.UID == was {
+				err = fmt.Errorf("the Node is still there")
+			}
+			return err
+		})
+		must(t, n.PowerOff())
+		must(t, n.PowerOn(t.Context()))
+		eventually(t, "all Ready again", 4*time.Minute, f.allReady(f.names...))
+		f.mustBeWhole(t, all)
+	})
+}
+
+// TestPowerCutsWhileJoining cuts the power of every node of a cluster in the middle of each step of its first boot, again
+// and again, until it is through. The load balancer is absent at first: refused connections, then lost packets.
+func TestPowerCutsWhileJoining(t *testing.T) {
+	w := newWorld(t)
+	all := members(3, 1)
+	f := w.newFleet(t, "cuts", all, "certificates: uploaded\n")
+	f.balancer.Stop()
+	f.powerOn(t)
+
+	// The founder needs no balancer; the others say which of the two it is.
+	worker1 := f.machines["worker1"]
+	expect(t, worker1, `endpoint: .*refuse`, 2*time.Minute)
+	must(t, f.balancer.Start())
+	must(t, f.balancer.Drop(t.Context()))
+	expect(t, worker1, `endpoint: .*(time|answer)`, 2*time.Minute)
+	expect(t, f.machines["cp1"], `^kubeadm-init: .*etcd`, 3*time.Minute)
+	must(t, f.machines["cp1"].PowerOff())
+	must(t, f.machines["cp1"].PowerOn(t.Context()))
+	expect(t, f.machines["cp1"], `^record: `, 5*time.Minute)
+	must(t, f.balancer.Pass(t.Context()))
+
+	for _, cut := range []struct{ node, at string }{
+		{"worker1", `^kubeadm-join: \[kubelet-start\]`},
+		{"cp2", `^kubeadm-join: \[control-plane\]`},
+		{"cp2", `^kubeadm-join: \[etcd\]`},
+		{"cp3", `^kubeadm-join: .*\[etcd\] Waiting`},
+		{"cp3", `^(register|ready): `},
+	} {
+		n := f.machines[cut.node]
+		if _, err := n.WaitConsole(t.Context(), regexp.MustCompile(cut.at), 4*time.Minute); err != nil {
+			// It may have been through before: then there was nothing to cut.
+			t.Logf("%s was not seen at %s: %v", cut.node, cut.at, err)
+			continue
+		}
+		must(t, n.PowerOff())
+		t.Logf("cut %s at %s", cut.node, cut.at)
+		must(t, n.PowerOn(t.Context()))
+	}
+	eventually(t, "all Ready", 8*time.Minute, f.allReady(f.names...))
+	eventually(t, "every first boot told", 3*time.Minute, f.allTold(f.names...))
+	f.mustBeWhole(t, all)
+	f.mustHoldNoSecrets(t)
+}
+
+// TestThreeInitialisers gives three control planes identities that all say initialise: one founds, the others stop and say
+// why, and there is one cluster.
+func TestThreeInitialisers(t *testing.T) {
+	w := newWorld(t)
+	all := members(3, 0)
+	f := w.newFleet(t, "rivals", all, "")
+	for _, name := range []string{"cp2", "cp3"} {
+		must(t, f.machines[name].SetIdentity(f.asInitialiser(t, name)))
+	}
+	f.powerOn(t)
+	founded, refused := 0, 0
+	for _, name := range f.names {
+		match := expect(t, f.machines[name], `^(record: |first-boot: .*take initialise out)`, 4*time.Minute)
+		if strings.HasPrefix(match[1], "record") {
+			founded++
+		} else {
+			refused++
+		}
+	}
+	if founded != 1 || refused != 2 {
+		t.Errorf("%d nodes founded a cluster, %d stopped; want 1 and 2", founded, refused)
+	}
+	// Still so after a restart, when the founder may be silent.
+	f.powerOff(t)
+	f.powerOn(t, "cp2", "cp3")
+	for _, name := range []string{"cp2", "cp3"} {
+		expect(t, f.machines[name], `take initialise out`, 3*time.Minute)
+	}
+	// With the identities mended, all become one cluster.
+	f.powerOff(t)
+	for _, name := range []string{"cp2", "cp3"} {
+		text, err := os.ReadFile(filepath.Join(f.identities, "nodes", name, "config.ign"))
+		must(t, err)
+		must(t, f.machines[name].SetIdentity(text))
+	}
+	f.powerOn(t)
+	eventually(t, "all Ready", 8*time.Minute, f.allReady(f.names...))
+	f.mustBeWhole(t, all)
+}
+
+// asInitialiser is the identity of another control plane as a careless operator would have changed it.
+func (f *fleet) asInitialiser(t *testing.T, name string) []byte {
+	t.Helper()
+	dir := t.TempDir()
+	text := strings.Replace(document(members(3, 0), ""), "  initialise: true\n", "", 1)
+	text = strings.Replace(text, "- name: "+name+"\n", "- name: "+name+"\n  initialise: true\n", 1)
+	must(t, os.WriteFile(dir+"/cluster.yaml", []byte(text), 0o644))
+	copied := filepath.Join(dir, "fleet")
+	must(t, os.MkdirAll(copied, 0o700))
+	for _, file := range []string{"secrets.yaml", "README", ".gitignore"} {
+		if content, err := os.ReadFile(filepath.Join(f.identities, file)); err == nil {
+			must(t, os.WriteFile(filepath.Join(copied, file), content, 0o600))
+		}
+	}
+	f.kiln(t, "cluster", "render", dir+"/cluster.yaml", "-o", copied)
+	ignition, err := os.ReadFile(filepath.Join(copied, "nodes", name, "config.ign"))
+	must(t, err)
+	return ignition
+}
+
+// isNot complains while a Node's Ready condition is status.
+func (f *fleet) isNot(name, status string) func(context.Context) error {
+	return func(ctx context.Context) error {
+		nodes, err := f.list(ctx, "nodes")
+		if err != nil {
+			return err
+		}
+		if have, _ := nodes[name].condition("Ready"); have == status {
+			return fmt.Errorf("%s is still %s", name, status)
+		}
+		return nil
+	}
+}
+
+// allTold complains until every Node tells that its first boot is complete.
+func (f *fleet) allTold(names ...string) func(context.Context) error {
+	return func(ctx context.Context) error {
+		nodes, err := f.list(ctx, "nodes")
+		if err != nil {
+			return err
+		}
+		for _, name := range names {
+			if status, message := nodes[name].condition("KilnFirstBoot"); status != "True" {
+				return fmt.Errorf("%s: %s", name, message)
+			}
+		}
+		return nil
+	}
+}
+
+// answers complains while the API cannot be reached through the balancer.
+func (f *fleet) answers(ctx context.Context) error {
+	_, err := f.try(ctx, "get", "--raw=/readyz")
+	return err
+}
+
+// mustServe fails unless the API can be written to through the balancer while a control plane is missing.
+func (f *fleet) mustServe(t *testing.T) {
+	t.Helper()
+	eventually(t, "the API takes writes", time.Minute, func(ctx context.Context) error {
+		_, err := f.try(ctx, "annotate", "--overwrite", "namespace", "default", fmt.Sprintf("example.org/at=%d", time.Now().Unix()))
+		return err
+	})
+}
+
+// etcdIDs are the members' IDs by name, in hexadecimal.
+func (f *fleet) etcdIDs(t *testing.T, via string) map[string]string {
+	t.Helper()
+	text := f.kubectl(t, "--namespace=kube-system", "exec", "etcd-"+via, "--", "etcdctl", "--endpoints=https://127.0.0.1:2379",
+		"--cacert=/etc/kubernetes/pki/etcd/ca.crt", "--cert=/etc/kubernetes/pki/etcd/healthcheck-client.crt",
+		"--key=/etc/kubernetes/pki/etcd/healthcheck-client.key", "member", "list")
+	ids := map[string]string{}
+	for line := range strings.Lines(text) {
+		if fields := strings.Split(line, ", "); len(fields) > 2 {
+			ids[fields[2]] = fields[0]
+		}
+	}
+	if len(ids) == 0 {
+		t.Fatalf("etcd has no members: %s", text)
+	}
+	return ids
+}
+
+// mustHoldNoSecrets looks for the token, the certificate key and private keys where people and programs look on a node.
+func (f *fleet) mustHoldNoSecrets(t *testing.T) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(f.identities, "nodes/cp1/identity.yaml"))
+	must(t, err)
+	token := regexp.MustCompile(`[a-z0-9]{6}\.([a-z0-9]{16})`).FindSubmatch(text)
+	key := regexp.MustCompile(`certificateKey: ['"]?([0-9a-f]{64})`).FindSubmatch(text)
+	if token == nil || key == nil {
+		t.Fatal("the identity has no token or certificate key: nothing could be found")
+	}
+	for _, name := range f.names {
+		n := f.machines[name]
+		places := map[string]string{}
+		for place, args := range map[string][]string{
+			"journal": {"journalctl", "--no-pager", "--all"}, "arguments": {"sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '"},
+			"identity copy": {"sh", "-c", "cat /var/lib/kiln/firstboot/identity.json /var/lib/kiln/firstboot/journal; ls /var/lib/kiln/firstboot"},
+		} {
+			out, err := n.Exec(t.Context(), args...)
+			must(t, err)
+			places[place] = out
+		}
+		for place, out := range places {
+			for what, secret := range map[string]string{"token": string(token[1]), "certificate key": string(key[1])} {
+				if strings.Contains(out, secret) {
+					t.Errorf("%s: the %s is in the %s", name, what, place)
+				}
+			}
+			if strings.Contains(out, "PRIVATE KEY") {
+				t.Errorf("%s: a private key is in the %s", name, place)
+			}
+		}
+		if strings.Contains(places["identity copy"], "kubeadm.yaml") {
+			t.Errorf("%s: kubeadm's configuration with the token is still there", name)
+		}
+	}
+}
