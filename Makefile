@@ -72,6 +72,7 @@ test: deps build test-unit test-tools test-vm test-cluster ## run every test tha
 test-unit: ## documents, plans, goldens, walls: no root, no network, under a minute
 	@test -z "$$(gofmt -l .)" || { echo "gofmt would change:"; gofmt -l .; exit 1; }
 	$(GO) vet ./...
+	$(GO) vet -tags tools,machine,cluster ./test/...
 	$(GO) vet -tags tools,machine,cluster,full ./test/...
 	$(GO) test ./...
 
@@ -85,9 +86,10 @@ test-vm: deps build ## boot the image in a virtual machine and compare the node 
 test-cluster: deps build ## boot whole clusters of real nodes in namespaces of this machine, and mistreat them
 	$(GO) test -count=1 -tags cluster -timeout 30m -v ./test/cluster
 
-test-full: deps build ## everything of make test, and the boots too long for it: power cuts within kubeadm's run
+test-full: deps build ## everything of make test, and the boots too long for it: power cuts within kubeadm's run, faults of clusters
 	$(GO) test -count=1 -tags tools -timeout 45m -v ./test/tools
 	$(GO) test -count=1 -tags machine,full -timeout 150m -v ./test/vm
+	$(GO) test -count=1 -tags cluster,full -timeout 90m -v ./test/cluster
 
 bench: deps build ## print the table of times and sizes
 	$(GO) run ./test/bench

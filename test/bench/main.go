@@ -20,24 +20,28 @@ type section struct {
 	run  func(ctx context.Context, t *table) error
 }
 
-func sections() []section {
+// sections are the parts of the table. clusters are those of the section about clusters.
+func sections(clusters string) []section {
 	return []section{
 		{"build", "cold, warm, and after one changed file; payload from the cache", benchBuild},
 		{"size", "the image against its compressed inputs", benchSize},
 		{"readiness", "container images made usable: kiln's way against ctr images import", benchReadiness},
 		{"firstboot", "what firstboot takes before kubeadm runs", benchFirstboot},
 		{"boot", "power-on to Ready in a virtual machine", benchBoot},
+		{"cluster", "all nodes powered on at once to all Ready, beside bare kubeadm; a worker that waits for its endpoint",
+			func(ctx context.Context, t *table) error { return benchCluster(ctx, t, clusters) }},
 	}
 }
 
 func main() {
 	only := flag.String("only", "", "comma-separated sections to run (default: all)")
+	clusters := flag.String("cluster", allClusters, "comma-separated parts of the section cluster")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	machine()
 	failed := false
-	for _, s := range sections() {
+	for _, s := range sections(*clusters) {
 		if *only != "" && !strings.Contains(","+*only+",", ","+s.name+",") {
 			continue
 		}

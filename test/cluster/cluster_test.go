@@ -67,6 +67,4 @@ func TestCluster(t *testing.T) {
 			}
 		}
 	})
-
-	f.faults(t, all)
 }

@@ -1,4 +1,6 @@
-//go:build cluster
+//go:build cluster && full
+
+// What is here takes longer than every change can wait for: it runs under make test-full.
 
 package cluster_test
 
@@ -13,9 +15,16 @@ import (
 	"time"
 )
 
-// faults are done to the running cluster of TestCluster, one after the other. After each the cluster has to be whole again;
-// how long that takes is logged and does not matter, but it ends.
-func (f *fleet) faults(t *testing.T, all []member) {
+// TestFaults does to a running cluster what happens to clusters, one thing after the other. After each the cluster has to
+// be whole again; how long that takes is logged and does not matter, but it ends.
+func TestFaults(t *testing.T) {
+	w := newWorld(t)
+	all := members(3, 2)
+	f := w.newFleet(t, "faults", all, "")
+	f.powerOn(t)
+	eventually(t, "three control planes and two workers Ready", 6*time.Minute, f.allReady(f.names...))
+	eventually(t, "every first boot told", 3*time.Minute, f.allTold(f.names...))
+
 	t.Run("a control plane is cut off and comes back", func(t *testing.T) {
 		must(t, f.machines["cp3"].Partition())
 		eventually(t, "cp3 is seen to be gone", 3*time.Minute, f.isNot("cp3", "True"))
@@ -31,6 +40,7 @@ func (f *fleet) faults(t *testing.T, all []member) {
 		must(t, f.machines["cp2"].Wipe())
 		f.mustServe(t)
 		f.powerOn(t, "cp2")
+		f.mustComplete(t, "cp2")
 		eventually(t, "all Ready again", 6*time.Minute, f.allReady(f.names...))
 		f.mustBeWhole(t, all)
 		if after := f.etcdIDs(t, "cp1"); after["cp2"] == before["cp2"] {
@@ -45,6 +55,7 @@ func (f *fleet) faults(t *testing.T, all []member) {
 		f.mustServe(t)
 		f.powerOn(t, "cp1")
 		expect(t, f.machines["cp1"], `^fence: the cluster lives at .* founded by this node before; joining it`, 3*time.Minute)
+		f.mustComplete(t, "cp1")
 		eventually(t, "all Ready again", 6*time.Minute, f.allReady(f.names...))
 		f.mustBeWhole(t, all)
 		if now := f.kubectl(t, "get", "namespace", "kube-system", "--output=jsonpath={.metadata.uid}"); now != founded {
@@ -76,6 +87,7 @@ func (f *fleet) faults(t *testing.T, all []member) {
 		})
 		must(t, n.PowerOff())
 		must(t, n.PowerOn(t.Context()))
+		f.mustComplete(t, "worker2")
 		eventually(t, "all Ready again", 4*time.Minute, f.allReady(f.names...))
 		f.mustBeWhole(t, all)
 	})
@@ -163,6 +175,13 @@ func TestThreeInitialisers(t *testing.T) {
 	f.powerOn(t)
 	eventually(t, "all Ready", 8*time.Minute, f.allReady(f.names...))
 	f.mustBeWhole(t, all)
+}
+
+// mustComplete waits for the end of a machine's first boot. Its Node says nothing of that at first: that of the machine
+// before stays Ready for most of a minute.
+func (f *fleet) mustComplete(t *testing.T, name string) {
+	t.Helper()
+	expect(t, f.machines[name], `^first-boot: completed`, 8*time.Minute)
 }
 
 // asInitialiser is the identity of another control plane as a careless operator would have changed it.

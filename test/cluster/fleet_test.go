@@ -3,6 +3,7 @@
 package cluster_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -120,6 +121,15 @@ func (f *fleet) each(t *testing.T, names []string, do func(*rung.Node) error) {
 	for _, err := range errs {
 		must(t, err)
 	}
+}
+
+// allReady is operator.allReady for machines by name.
+func (f *fleet) allReady(names ...string) func(context.Context) error {
+	var machines []*rung.Node
+	for _, name := range names {
+		machines = append(machines, f.machines[name])
+	}
+	return f.operator.allReady(machines...)
 }
 
 // etcdMembers lists etcd's members, by name, as the control plane called via sees them: what each is, and who is missing.

@@ -12,10 +12,12 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/kiln-os/kiln/builder/vm"
 	"github.com/kiln-os/kiln/internal/command"
 	"github.com/kiln-os/kiln/test/rung"
 )
@@ -210,23 +212,24 @@ func eventually(t *testing.T, what string, within time.Duration, look func(conte
 	}
 }
 
-// allReady complains unless exactly these Nodes are there, all of them Ready and past their first boot, and every pod is
-// Ready.
-func (o operator) allReady(names ...string) func(context.Context) error {
+// bootDone is the line on the console of a boot whose firstboot has nothing left to do.
+var bootDone = regexp.MustCompile(`^first-boot: (completed in|was completed before)`)
+
+// allReady complains unless exactly these machines' Nodes are there, Ready and past their first boot, and every pod is
+// Ready. What the API still says of an earlier boot of a machine does not count.
+func (o operator) allReady(machines ...*rung.Node) func(context.Context) error {
 	return func(ctx context.Context) error {
 		nodes, err := o.list(ctx, "nodes")
 		if err != nil {
 			return err
 		}
-		for _, name := range names {
-			for _, kind := range []string{"Ready", "KilnFirstBoot"} {
-				if status, message := nodes[name].condition(kind); status != "True" {
-					return fmt.Errorf("node %s: %s is %q: %s", name, kind, status, message)
-				}
+		for _, m := range machines {
+			if err := isReady(m, nodes[m.Name()]); err != nil {
+				return err
 			}
 		}
-		if len(nodes) != len(names) {
-			return fmt.Errorf("%d nodes, want %d", len(nodes), len(names))
+		if len(nodes) != len(machines) {
+			return fmt.Errorf("%d nodes, want %d", len(nodes), len(machines))
 		}
 		pods, err := o.list(ctx, "pods")
 		for name, pod := range pods {
@@ -236,6 +239,22 @@ func (o operator) allReady(names ...string) func(context.Context) error {
 		}
 		return err
 	}
+}
+
+// isReady complains unless the machine has done its first boot, and node is it.
+func isReady(m *rung.Node, node object) error {
+	if !slices.ContainsFunc(m.Console().Lines(), func(l vm.Line) bool { return bootDone.MatchString(l.Text) }) {
+		return fmt.Errorf("%s has not done its first boot; it says:\n%s", m.Name(), m.Console().Last(3))
+	}
+	if have := node.Status.NodeInfo.BootID; have != m.BootID() {
+		return fmt.Errorf("node %s tells of its boot %q, and the boot under way is %q", m.Name(), have, m.BootID())
+	}
+	for _, kind := range []string{"Ready", "KilnFirstBoot"} {
+		if status, message := node.condition(kind); status != "True" {
+			return fmt.Errorf("node %s: %s is %q: %s", m.Name(), kind, status, message)
+		}
+	}
+	return nil
 }
 
 func must(t *testing.T, err error) {

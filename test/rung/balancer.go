@@ -121,11 +121,11 @@ func (b *Balancer) Stop() {
 
 // Drop loses every packet to the balancer, without a word: connections time out. Pass ends it.
 func (b *Balancer) Drop(ctx context.Context) error {
-	return b.nft(ctx, "add table inet drop; add chain inet drop in { type filter hook input priority 0; policy drop; }")
+	return b.nft(ctx, "add table inet lost; add chain inet lost in { type filter hook input priority 0; policy drop; }")
 }
 
 // Pass ends a Drop.
-func (b *Balancer) Pass(ctx context.Context) error { return b.nft(ctx, "delete table inet drop") }
+func (b *Balancer) Pass(ctx context.Context) error { return b.nft(ctx, "delete table inet lost") }
 
 // nft runs the image's nft in the balancer's network: the host need not have one.
 func (b *Balancer) nft(ctx context.Context, rules string) error {

@@ -66,6 +66,7 @@ func (n *Node) writeMachine() error {
 	if err != nil {
 		return err
 	}
+	n.bootID = strings.TrimSpace(string(bootID))
 	settings := tree{"kernel/random/boot_id": string(bootID)}
 	for path, value := range sysctls {
 		settings[path] = value

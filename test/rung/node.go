@@ -44,6 +44,7 @@ type Node struct {
 	o       NodeOptions
 	image   image
 	boots   int
+	bootID  string
 	power   *command.Process
 	init    int
 	port    port
@@ -301,6 +302,10 @@ func (n *Node) Story(ctx context.Context) string {
 	}
 	return text.String()
 }
+
+// BootID is what the kernel calls the boot under way, or the last one: by it the Node object tells whether it is of this
+// boot. Each PowerOn makes a new one.
+func (n *Node) BootID() string { return n.bootID }
 
 // PID is the host's number of the node's process 1.
 func (n *Node) PID() int { return n.init }
