@@ -242,4 +242,3 @@ func (f *fleet) timeOf(m member, name string) (time.Time, error) {
 	ns, err := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
 	return time.Unix(0, ns), err
 }
-
