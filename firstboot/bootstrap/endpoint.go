@@ -19,6 +19,10 @@ func (p plan) endpoint(ctx context.Context) (string, error) {
 	if p.done("kubeadm-join") {
 		return "joined before", nil
 	}
+	if !p.needsToken() {
+		// The token may have expired since an earlier run was let in with it.
+		return "not needed: the node has credentials of its own", nil
+	}
 	known, err := p.cluster()
 	if err != nil {
 		return "", err

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kiln-os/kiln/firstboot/endpoint"
 	"github.com/kiln-os/kiln/firstboot/etcd"
 	"github.com/kiln-os/kiln/firstboot/etcd/etcdtest"
 	"github.com/kiln-os/kiln/firstboot/kubeadm"
@@ -545,4 +546,42 @@ func TestChangedFilesAreSynced(t *testing.T) {
 	}
 	w.m.syncChanged(seen)
 	w.m.keepOnDisk()() // ends
+}
+
+func TestEtcdsChatterIsSaidOnce(t *testing.T) {
+	const chatter = `{"level":"warn","logger":"etcd-client","msg":"retrying of unary invoker failed","error":"rpc error: code = FailedPrecondition desc = etcdserver: %s"}`
+	instead := withoutChatter()
+	var said []string
+	for _, line := range []string{"[etcd] before", strings.Replace(chatter, "%s", "too many learners", 1), strings.Replace(chatter, "%s", "too many learners", 1),
+		`{"level":"warn","logger":"other","error":"x"}`, strings.Replace(chatter, "%s", "no leader", 1), "[etcd] after"} {
+		if text := instead(line); text != "" {
+			said = append(said, text)
+		}
+	}
+	want := []string{"[etcd] before", "waiting for etcd: etcdserver: too many learners", `{"level":"warn","logger":"other","error":"x"}`,
+		"waiting for etcd: etcdserver: no leader", "[etcd] after"}
+	if !slices.Equal(said, want) {
+		t.Errorf("said %q", said)
+	}
+}
+
+// TestTokenThatExpiredHalfway: whoever was let in goes on, whatever became of the token.
+func TestTokenThatExpiredHalfway(t *testing.T) {
+	for _, role := range []string{profile.Worker, profile.ControlPlane} {
+		j := newJoiner(t, role)
+		j.m.Look = func(context.Context, endpoint.Cluster) endpoint.Observation {
+			return endpoint.Observation{State: endpoint.Refused, Message: "not reached"}
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		if note, err := j.plan.endpoint(ctx); err == nil {
+			t.Errorf("%s with nothing: %q", role, note)
+		}
+		j.withKubelet()
+		j.withControlPlane()
+		j.write(walFile, "x")
+		if note, err := j.plan.endpoint(t.Context()); err != nil || !strings.HasPrefix(note, "not needed") {
+			t.Errorf("%s: have %q, %v", role, note, err)
+		}
+	}
 }

@@ -2,6 +2,7 @@ package bootstrap
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -101,7 +102,7 @@ func (p plan) kubeadmStep() string {
 func (p plan) runKubeadm(ctx context.Context, args ...string) error {
 	said := &command.Tail{Max: 64 << 10}
 	out := &lines{report: p.m.Report, step: p.kubeadmStep()}
-	errs := &lines{report: p.m.Report, step: p.kubeadmStep(), seen: func(line string) { fmt.Fprintln(said, line) }}
+	errs := &lines{report: p.m.Report, step: p.kubeadmStep(), seen: func(line string) { fmt.Fprintln(said, line) }, instead: withoutChatter()}
 	stop := p.m.keepOnDisk()
 	_, err := p.m.Runner.Run(ctx, command.Command{Name: nodefs.Kubeadm, Stdout: out, Stderr: errs, Args: args})
 	stop()
@@ -121,6 +122,27 @@ func (p plan) runKubeadm(ctx context.Context, args ...string) error {
 		return Permanent{err}
 	}
 	return err
+}
+
+// withoutChatter shortens what the etcd client inside kubeadm logs, as JSON and twice a second for as long as it has to
+// wait, to etcd's own words, once.
+func withoutChatter() func(line string) string {
+	last := ""
+	return func(line string) string {
+		var entry struct{ Logger, Error string }
+		if json.Unmarshal([]byte(line), &entry) != nil || entry.Logger != "etcd-client" {
+			return line
+		}
+		_, text, found := strings.Cut(entry.Error, " desc = ")
+		if !found {
+			text = entry.Error
+		}
+		if text == last {
+			return ""
+		}
+		last = text
+		return "waiting for etcd: " + text
+	}
 }
 
 // kubeadmError is an end of kubeadm's that is understood.

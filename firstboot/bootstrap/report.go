@@ -100,7 +100,9 @@ type lines struct {
 	step   string
 	// seen gets each line before secrets are taken out of it; nil when nobody looks.
 	seen func(line string)
-	rest []byte
+	// instead gives what is said for a line, or nothing to leave it out; nil says every line as it is.
+	instead func(line string) string
+	rest    []byte
 }
 
 // Write implements io.Writer.
@@ -130,6 +132,11 @@ func (l *lines) line(text string) {
 	}
 	if l.seen != nil {
 		l.seen(text)
+	}
+	if l.instead != nil {
+		if text = l.instead(text); text == "" {
+			return
+		}
 	}
 	l.report.say(event{step: l.step, message: text})
 }
