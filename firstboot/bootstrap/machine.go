@@ -78,11 +78,21 @@ func (m *Machine) findOnPlatform(ctx context.Context) ([]byte, string, error) {
 		return nil, "", fmt.Errorf("reading kernel command line: %w", err)
 	}
 	platform := source.Parameter(string(commandLine), nodefs.ParamPlatform)
-	sources, err := source.ForPlatform(platform, source.Machine{Root: m.Root, Runner: m.Runner})
+	sources, err := source.ForPlatform(platform, source.Machine{Root: m.Root, Runner: m.Runner, Facts: func() source.Facts {
+		f := m.facts()
+		return source.Facts{Hostname: f.Hostname, MACs: f.MACs, UUID: f.UUID, Serial: f.Serial}
+	}})
 	if err != nil {
 		return nil, "", err
 	}
-	return source.Find(ctx, sources)
+	budget, err := source.BudgetOn(string(commandLine))
+	if err != nil {
+		return nil, "", err
+	}
+	found, err := source.Search{Sources: sources, Budget: budget, Say: func(text string) {
+		m.Report.say(event{step: "identity", message: text})
+	}}.Find(ctx)
+	return found.Text, found.From, err
 }
 
 func uptime() float64 {
