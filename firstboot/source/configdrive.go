@@ -24,13 +24,7 @@ func (m Machine) configDrive() Source {
 		if err != nil {
 			return Found{}, err
 		}
-		about, _, err := readAny(directory, path.Base(openStackMetadata))
-		if err == nil {
-			found.Metadata, err = parseOpenStack(about)
-		}
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return Found{}, err
-		}
-		return found, nil
+		found.Metadata, err = about(name, directory, parseOpenStack, path.Base(openStackMetadata))
+		return found, err
 	}})
 }

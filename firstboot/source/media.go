@@ -60,7 +60,7 @@ func (m Machine) medium(d medium) Source {
 			defer done()
 			return d.read(directory)
 		}
-		return Found{}, nothing("no device at %s", enumerate(d.devices))
+		return Found{}, fmt.Errorf("%w: no device at %s", errNotYet, enumerate(d.devices))
 	}}
 }
 
@@ -81,7 +81,7 @@ func (m Machine) kernelMount(device string) (string, func(), error) {
 			return directory, func() { _ = unix.Unmount(directory, unix.MNT_DETACH) }, nil
 		}
 		if errors.Is(err, unix.ENOMEDIUM) {
-			return "", nil, nothing("%s has no medium", device)
+			return "", nil, fmt.Errorf("%w: %s has no medium", errNotYet, device)
 		}
 		refused = append(refused, fmt.Sprintf("as %s: %s", try.filesystem, err))
 	}
@@ -97,6 +97,22 @@ func readAny(directory string, names ...string) (text []byte, name string, err e
 		}
 	}
 	return nil, "", fs.ErrNotExist
+}
+
+// about reads what the first of names in directory says of the machine; nothing when none is there.
+func about(medium, directory string, parse func(text []byte) (Metadata, error), names ...string) (Metadata, error) {
+	text, file, err := readAny(directory, names...)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return Metadata{}, nil
+	case err != nil:
+		return Metadata{}, err
+	}
+	metadata, err := parse(text)
+	if err != nil {
+		return Metadata{}, document.Problem{File: medium + ", " + file, Text: err.Error() + "; make the medium again"}
+	}
+	return metadata, nil
 }
 
 // readLimited reads a file of at most maxBytes.

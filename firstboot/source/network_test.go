@@ -338,7 +338,7 @@ func TestMediaMetadataAndAzuresCD(t *testing.T) {
 	}{
 		{name: "config drive", source: Machine.configDrive, want: identity, meta: Metadata{Hostname: "vm1", InstanceID: "u1", Zone: "az1", ProviderID: "openstack:///u1"}, files: map[string]string{
 			"/dev/disk/by-label/config-2": "", "/medium/openstack/latest/user_data": identity, "/medium/openstack/latest/meta_data.json": `{"uuid":"u1","hostname":"vm1","availability_zone":"az1"}`}},
-		{name: "config drive with broken metadata", source: Machine.configDrive, wantErr: "meta_data.json", files: map[string]string{
+		{name: "config drive with broken metadata", source: Machine.configDrive, wantErr: "config drive (config-2), meta_data.json: reading OpenStack's meta_data.json: unexpected end", files: map[string]string{
 			"/dev/disk/by-label/config-2": "", "/medium/openstack/latest/user_data": identity, "/medium/openstack/latest/meta_data.json": `{`}},
 		{name: "NoCloud", source: Machine.noCloudMedium, want: identity, meta: Metadata{Hostname: "vm1", InstanceID: "i1"}, files: map[string]string{
 			"/dev/disk/by-label/cidata": "", "/medium/user-data": identity, "/medium/meta-data": "instance-id: i1\nlocal-hostname: vm1\n"}},
@@ -346,7 +346,7 @@ func TestMediaMetadataAndAzuresCD(t *testing.T) {
 		{name: "Azure without custom data", source: Machine.azureMedium, wantErr: "nothing here: the machine was given no custom data",
 			files: map[string]string{"/dev/sr0": "", "/medium/ovf-env.xml": fmt.Sprintf(environment, "")}},
 		{name: "another CD", source: Machine.azureMedium, wantErr: "nothing here: it holds no ovf-env.xml", files: map[string]string{"/dev/sr0": "", "/medium/README": ""}},
-		{name: "no device", source: Machine.azureMedium, wantErr: "nothing here: no device at /dev/sr0 or /dev/sr1"},
+		{name: "no device", source: Machine.azureMedium, wantErr: "nothing here, yet: no device at /dev/sr0 or /dev/sr1"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -26,14 +26,8 @@ func (m Machine) noCloudMedium() Source {
 		if err != nil {
 			return Found{}, err
 		}
-		about, _, err := readAny(directory, "meta-data", "META-DATA")
-		if err == nil {
-			found.Metadata, err = parseNoCloud(about)
-		}
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return Found{}, err
-		}
-		return found, nil
+		found.Metadata, err = about(name, directory, parseNoCloud, "meta-data", "META-DATA")
+		return found, err
 	}})
 }
 
@@ -44,8 +38,8 @@ const paramSeed = "ds"
 // its hypervisor gave it. Empty when there is none.
 func (m Machine) seedURL(platform, commandLine string) string {
 	texts := []string{paramSeed + "=" + Parameter(commandLine, paramSeed)}
-	if platform == PlatformQEMU && m.Facts != nil {
-		texts = append(texts, m.Facts().Serial)
+	if platform == PlatformQEMU {
+		texts = append(texts, m.facts().Serial)
 	}
 	for _, text := range texts {
 		kind, rest, _ := strings.Cut(text, ";")

@@ -84,12 +84,12 @@ func (s Search) here(ctx context.Context, places []*asked) (*Found, error) {
 		}
 		open := false
 		for _, p := range places {
-			missing := errors.Is(p.answer, ErrNothing)
-			if p.over = time.Since(start) >= p.Appears; !p.over {
-				open = true
-			} else if !missing {
+			missing, late := errors.Is(p.answer, ErrNothing), time.Since(start) >= p.Appears
+			if late && !missing {
 				return nil, fmt.Errorf("reading identity from %s: %w", p.Name, p.answer)
 			}
+			p.over = late || missing && !errors.Is(p.answer, errNotYet)
+			open = open || !p.over
 		}
 		if !open {
 			return nil, nil

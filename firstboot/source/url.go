@@ -31,7 +31,7 @@ type fetcher struct {
 const maxRedirects = 5
 
 func (m Machine) fetcher(commandLine string, problems *document.Problems) fetcher {
-	f := fetcher{facts: m.Facts, bootMAC: bootMAC(commandLine)}
+	f := fetcher{facts: m.facts, bootMAC: bootMAC(commandLine)}
 	transport := m.transport(beyondLink)
 	if text := Parameter(commandLine, nodefs.ParamIdentityCA); text != "" {
 		pin, err := ParsePin(text)
@@ -145,9 +145,14 @@ func (f fetcher) expand(field, text string) ([]string, error) {
 				return nil, document.Problem{File: commandLineName, Field: field, Text: fmt.Sprintf("needs ${%s}, and this machine does not tell it; use another variable", name)}
 			}
 		}
-		urls = append(urls, urlVariable.ReplaceAllStringFunc(text, func(v string) string { return url.PathEscape(values[v[2:len(v)-1]]) }))
+		urls = append(urls, urlVariable.ReplaceAllStringFunc(text, func(v string) string { return escaped(values[v[2:len(v)-1]]) }))
 	}
 	return urls, nil
+}
+
+// escaped is text as it may stand in a URL's path and in its query; colons stay, as iPXE has them in ${mac}.
+func escaped(text string) string {
+	return strings.NewReplacer("&", "%26", "+", "%2B", "=", "%3D").Replace(url.PathEscape(text))
 }
 
 // get fetches an identity.
