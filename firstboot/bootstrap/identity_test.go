@@ -90,6 +90,28 @@ func TestIgnitionBesideTheIdentityIsRefused(t *testing.T) {
 	}
 }
 
+// A node that was cut off while it joined has all that it needs: a source that hangs must not keep it.
+func TestSourceThatHangsDoesNotKeepACopyFromBeingUsed(t *testing.T) {
+	w := newWorld(t)
+	w.write(nodefs.IdentityCopy, identityText)
+	limits := []bool{}
+	w.m.Find = func(ctx context.Context) (source.Found, error) {
+		_, limited := ctx.Deadline()
+		limits = append(limits, limited)
+		return source.Found{}, context.DeadlineExceeded
+	}
+	i := mustImage(t, w)
+	if f, err := w.m.findIdentity(t.Context(), i, &stepJournal{records: []record{{Step: "kubeadm-join", State: began}}}); err != nil || !f.copied {
+		t.Errorf("have %+v, %v", f.from, err)
+	}
+	if _, err := w.m.findIdentity(t.Context(), i, &stepJournal{}); err == nil {
+		t.Error("before it joins, a node takes its old identity though its source may have another")
+	}
+	if len(limits) != 2 || !limits[0] || limits[1] {
+		t.Errorf("limited: %v", limits)
+	}
+}
+
 // The places are those of the platform on the kernel command line, and what is waited for is said.
 func TestFindOnPlatform(t *testing.T) {
 	w := newWorld(t)

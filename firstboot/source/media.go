@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,21 +26,22 @@ const (
 // medium is a filesystem on a device of the machine.
 type medium struct {
 	name string
-	// devices are where it may be, in order.
+	// devices are where it may be, in order, and what says that for people.
 	devices []string
+	what    string
 	// read takes what it holds from where it is mounted.
 	read func(directory string) (Found, error)
 }
 
-// labelled are the places of a filesystem, or of a partition, with one of labels.
-func labelled(labels ...string) []string {
-	var devices []string
+// labelled is a filesystem, or a partition, with a label. FAT may have it in upper case only.
+func labelled(name, label string, read func(directory string) (Found, error)) medium {
+	d := medium{name: name, what: "filesystem or partition with the label " + label, read: read}
 	for _, by := range []string{"by-label", "by-partlabel"} {
-		for _, label := range labels {
-			devices = append(devices, "/dev/disk/"+by+"/"+label)
+		for _, written := range slices.Compact([]string{label, strings.ToUpper(label)}) {
+			d.devices = append(d.devices, "/dev/disk/"+by+"/"+written)
 		}
 	}
-	return devices
+	return d
 }
 
 func (m Machine) medium(d medium) Source {
@@ -60,7 +62,7 @@ func (m Machine) medium(d medium) Source {
 			defer done()
 			return d.read(directory)
 		}
-		return Found{}, fmt.Errorf("%w: no device at %s", errNotYet, enumerate(d.devices))
+		return Found{}, fmt.Errorf("%w: there is no %s", errNotYet, d.what)
 	}}
 }
 

@@ -346,7 +346,7 @@ func TestMediaMetadataAndAzuresCD(t *testing.T) {
 		{name: "Azure without custom data", source: Machine.azureMedium, wantErr: "nothing here: the machine was given no custom data",
 			files: map[string]string{"/dev/sr0": "", "/medium/ovf-env.xml": fmt.Sprintf(environment, "")}},
 		{name: "another CD", source: Machine.azureMedium, wantErr: "nothing here: it holds no ovf-env.xml", files: map[string]string{"/dev/sr0": "", "/medium/README": ""}},
-		{name: "no device", source: Machine.azureMedium, wantErr: "nothing here, yet: no device at /dev/sr0 or /dev/sr1"},
+		{name: "no device", source: Machine.azureMedium, wantErr: "nothing here, yet: there is no CD in /dev/sr0 or /dev/sr1"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -14,7 +14,7 @@ import (
 // cloud-init (cloudinit.readthedocs.io, datasource NoCloud).
 func (m Machine) noCloudMedium() Source {
 	const name = "NoCloud medium (cidata)"
-	return m.medium(medium{name: name, devices: labelled("cidata", "CIDATA"), read: func(directory string) (Found, error) {
+	return m.medium(labelled(name, "cidata", func(directory string) (Found, error) {
 		text, file, err := readAny(directory, "user-data", "USER-DATA")
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
@@ -28,7 +28,7 @@ func (m Machine) noCloudMedium() Source {
 		}
 		found.Metadata, err = about(name, directory, parseNoCloud, "meta-data", "META-DATA")
 		return found, err
-	}})
+	}))
 }
 
 // paramSeed is the kernel parameter that names a NoCloud seed: ds=nocloud;s=https://10.0.0.1/seed/.
