@@ -22,6 +22,8 @@ type fetcher struct {
 	client *http.Client
 	// sum is the SHA-256 that the identity has to have, as it lies there; empty for any.
 	sum string
+	// pinned says that only a server with a certificate may be asked.
+	pinned bool
 	// bootMAC is the address of the interface that the machine was booted from; empty when the boot loader did not say.
 	bootMAC string
 	facts   func() Facts
@@ -39,6 +41,7 @@ func (m Machine) fetcher(commandLine string, problems *document.Problems) fetche
 			problems.Add(nodefs.ParamIdentityCA, "%s", err)
 		}
 		pin.Transport(transport, nodefs.ParamIdentityCA)
+		f.pinned = true
 		if u := Parameter(commandLine, nodefs.ParamIdentity); strings.HasPrefix(u, "http:") {
 			problems.Add(nodefs.ParamIdentityCA, "pins a certificate, and plain http has none; give %s as https://", nodefs.ParamIdentity)
 		}
@@ -174,6 +177,9 @@ func (f fetcher) text(ctx context.Context, text string) (raw []byte, place strin
 		return nil, "", errors.New("the URL cannot be asked")
 	}
 	place = shown(request.URL)
+	if f.pinned && request.URL.Scheme != "https" {
+		return nil, place, document.Problem{File: place, Text: "is plain http, and " + nodefs.ParamIdentityCA + " pins a certificate; serve the identity by https"}
+	}
 	if address, err := netip.ParseAddr(request.URL.Hostname()); err == nil {
 		if err := beyondLink(address); err != nil {
 			return nil, place, document.Problem{File: place, Text: err.Error()}
