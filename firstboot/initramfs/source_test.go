@@ -51,9 +51,9 @@ func TestParseLive(t *testing.T) {
 
 func TestBeside(t *testing.T) {
 	for from, want := range map[string]string{
-		"http://s/a/b/kiln.efi":      "http://s/a/b/root.img",
-		"https://s:8/k%20n/x?m=1":    "https://s:8/k%20n/root.img?m=1",
-		"http://s/":                  "http://s/root.img",
+		"http://s/a/b/kiln.efi":   "http://s/a/b/root.img",
+		"https://s:8/k%20n/x?m=1": "https://s:8/k%20n/root.img?m=1",
+		"http://s/":               "http://s/root.img",
 	} {
 		have, err := beside(from, "root.img")
 		if err != nil || have != want {
