@@ -74,7 +74,7 @@ func (b *boot) createState(ctx context.Context, d disk) error {
 	if err := repart(ctx, b.commands, d.path, b.blankState); err != nil {
 		return fmt.Errorf("creating the state partition on %s: %w", d.path, err)
 	}
-	b.facts.StateCreated = true
+	b.facts.StateCreated, b.blankState = true, false
 	return nil
 }
 
@@ -100,7 +100,8 @@ func (b *boot) rereadDisk() (disk, error) {
 	if !ok {
 		return d, fmt.Errorf("reading %s again: the disk is gone", b.stateDisk)
 	}
-	if d.err != nil {
+	// A disk that is known to hold nothing has no table to read.
+	if d.err != nil && !b.blankState {
 		return d, fmt.Errorf("reading %s again: %w", d.path, d.err)
 	}
 	return d, nil
