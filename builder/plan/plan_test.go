@@ -203,7 +203,7 @@ func TestResolveContradictions(t *testing.T) {
 				replace("images/disk.yaml", "platform: qemu", "platform: mars"), replace("profiles/cp.yaml", "effect: NoSchedule", "effect: Never"),
 				replace("releases/v1.36/release.yaml", "suite: trixie", "suit: trixie"),
 			},
-			[]string{"images/disk.yaml: platform: unknown \"mars\"; want qemu or metal", "profiles/cp.yaml: taints[0].effect: ", "images/releases/v1.36/release.yaml: suit: unknown field"}},
+			[]string{"images/disk.yaml: platform: unknown \"mars\"; want aws, azure, digitalocean, gcp, hetzner, metal, openstack, qemu or vmware", "profiles/cp.yaml: taints[0].effect: ", "images/releases/v1.36/release.yaml: suit: unknown field"}},
 		{"container images that the role needs are missing",
 			[]func(map[string]string){replace("releases/v1.36/release.yaml", "kube-scheduler:v1.36.3", "kube-planner:v1.36.3"), replace("releases/v1.36/release.yaml", "etcd:3.6.8-0\", roles: [control-plane]", "etcd:3.6.8-0\", roles: [worker]")},
 			[]string{"containerImages: there is no kube-scheduler for role control-plane", "containerImages: there is no etcd for role control-plane"}},
