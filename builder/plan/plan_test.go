@@ -238,6 +238,10 @@ func TestImageProblems(t *testing.T) {
 		{"architecture", "amd64\nplatform", "arm64\nplatform", `architecture: unknown "arm64"; want amd64`},
 		{"format", "format: disk", "format: pex", `format: unknown "pex"; want disk`},
 		{"no format", "format: disk", "", `format: missing; want disk`},
+		{"a format that the platform does not take", "format: disk", "format: gce", "format: gce cannot boot on platform qemu; want disk or qcow2"},
+		{"a copy", "format: disk", "format: disk\ncopies: [bzip2]", `copies[0]: unknown "bzip2"; want zstd`},
+		{"a copy twice", "format: disk", "format: disk\ncopies: [zstd, zstd]", "copies[1]: zstd is there already; leave it out"},
+		{"a copy of no raw disk", "format: disk", "format: qcow2\ncopies: [zstd]", "copies: are made of a raw disk only, and the format is qcow2"},
 		{"no kernel", "kernel: linux-image-cloud-amd64", "", "kernel: missing; want one of Debian's linux-image-"},
 		{"not a kernel", "kernel: linux-image-cloud-amd64", "kernel: vim", `kernel: unknown "vim"; want one of Debian's linux-image-`},
 		{"a kernel among packages", "[b-extra, common]", "[linux-image-amd64]", "packages[0]: linux-image-amd64 is a kernel"},
@@ -355,5 +359,25 @@ func TestRenderSaysWhatTheProfileAdds(t *testing.T) {
 		if strings.TrimRight(line, " ") != line {
 			t.Errorf("the line %q ends with blanks", line)
 		}
+	}
+}
+
+// Every platform takes formats that there are, and every format is taken.
+func TestFormatsAndPlatforms(t *testing.T) {
+	taken := map[string]bool{}
+	for _, platform := range plan.Platforms() {
+		any := false
+		for _, format := range plan.Formats() {
+			text := strings.NewReplacer("platform: qemu", "platform: "+platform, "format: disk", "format: "+format).Replace(imageText)
+			if _, err := plan.ParseImage("i.yaml", []byte(text)); err == nil {
+				any, taken[format] = true, true
+			}
+		}
+		if !any {
+			t.Errorf("platform %s takes no format", platform)
+		}
+	}
+	if len(taken) != len(plan.Formats()) {
+		t.Errorf("only %v are taken by a platform; want %v", taken, plan.Formats())
 	}
 }
