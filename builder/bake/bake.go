@@ -65,8 +65,9 @@ type build struct {
 	overlaySum   string
 	version      string
 	rootHash     string
-	diskSum      string
 	manifest     Manifest
+	// made are the files that are to come into the output directory.
+	made []File
 	// unlock lets other builds into the output directory.
 	unlock func()
 }
@@ -84,7 +85,7 @@ func (b *build) steps() step.List {
 		{Name: "system-fs", Does: "pack packages, modules and overlay", Run: b.packSystem},
 		{Name: "seal", Does: "join both and hash every block", Run: b.seal},
 		{Name: "boot", Does: "make initramfs, unified kernel image and EFI system partition", Run: b.makeBoot},
-		{Name: "disk", Does: "write the disk image", Run: b.writeDisk},
+		{Name: "write", Does: "write the image in its format", Run: b.writeOut},
 		{Name: "sbom", Does: "list all packages, programs and modules inside", Run: b.writeSBOM},
 	}
 }
@@ -103,8 +104,7 @@ func Run(ctx context.Context, o Options) (Manifest, error) {
 	for _, s := range b.steps() {
 		begin, cpu := time.Now(), cpuSeconds()
 		note, err := "", ctx.Err()
-		// Once the disk is replaced, only going on to the end leaves the directory right.
-		if err == nil || b.diskSum != "" {
+		if err == nil {
 			note, err = s.Run(ctx)
 		}
 		if err != nil && ctx.Err() != nil {

@@ -36,14 +36,8 @@ func (b *build) seal(ctx context.Context) (note string, err error) {
 		if err := seal.Join(root, b.system.Path("system.squashfs"), b.payloadFS.Path("payload.squashfs")); err != nil {
 			return err
 		}
-		if err := b.checkFits(root, plan.ContentRoot); err != nil {
-			return err
-		}
 		hash, err := seal.Verity(root, filepath.Join(dir, fileVerity), key)
 		if err != nil {
-			return err
-		}
-		if err := b.checkFits(filepath.Join(dir, fileVerity), plan.ContentVerity); err != nil {
 			return err
 		}
 		return os.WriteFile(filepath.Join(dir, fileRootHash), []byte(hash+"\n"), 0o644)
@@ -51,21 +45,31 @@ func (b *build) seal(ctx context.Context) (note string, err error) {
 	if err != nil {
 		return "", err
 	}
+	if err := b.checkFits(); err != nil {
+		return "", err
+	}
 	hash, err := os.ReadFile(b.sealed.Path(fileRootHash))
 	b.rootHash = strings.TrimSpace(string(hash))
 	return "", err
 }
 
-// checkFits refuses a content that has outgrown its partition before anything is made from it.
-func (b *build) checkFits(path string, content plan.Content) error {
-	info, err := os.Stat(path)
+// checkFits refuses a root that has outgrown its partition. The part may have been made for an image with larger ones.
+func (b *build) checkFits() error {
+	root, err := os.Stat(b.sealed.Path(fileRoot))
 	if err != nil {
 		return err
 	}
-	for _, p := range b.Plan.Layout().Partitions {
-		if p.Content == content && info.Size() > p.Size {
-			return b.explain(&output.TooLargeError{Partition: p.Label, Need: info.Size(), Have: p.Size})
-		}
+	tree, err := os.Stat(b.sealed.Path(fileVerity))
+	if err != nil {
+		return err
+	}
+	disk := b.Plan.Image.Disk
+	if err := output.CheckBudget(nodefs.LabelRootA, root.Size(), int64(disk.Root)); err != nil {
+		return err
+	}
+	// The partition of the tree is sized for a full root.
+	if tree.Size() > int64(disk.Verity) {
+		return &output.TooLargeError{Partition: nodefs.LabelRootAVerity, Need: tree.Size(), Have: int64(disk.Verity)}
 	}
 	return nil
 }
@@ -73,7 +77,9 @@ func (b *build) checkFits(path string, content plan.Content) error {
 // makeBoot makes what the firmware loads.
 func (b *build) makeBoot(ctx context.Context) (note string, err error) {
 	image := b.Plan.Image
-	key := parts.Key("boot", "2", b.sealed.Name, filepath.Base(b.tools.Dir), b.kernel.Key(), b.firstbootSum, image, b.version)
+	// Of the image only what is in these files: a platform's formats share them.
+	inputs := []any{b.Plan.CommandLine(b.rootHash), image.Modules, image.Disk.ESP}
+	key := parts.Key("boot", "3", b.sealed.Name, filepath.Base(b.tools.Dir), b.kernel.Key(), b.firstbootSum, inputs, b.version)
 	b.boot, err = b.makePart(ctx, key, "boot", "making initramfs, unified kernel image and EFI system partition", func(ctx context.Context, dir string, _ *progress.Task) error {
 		initramfs, err := b.initramfs(ctx)
 		if err != nil {
@@ -138,8 +144,13 @@ func (b *build) esp(ctx context.Context, dir string) error {
 	if err := os.WriteFile(conf, []byte(loaderConf), 0o644); err != nil {
 		return err
 	}
+	uki, err := os.Stat(filepath.Join(dir, fileUKI))
+	if err != nil {
+		return err
+	}
 	esp := output.ESP{
-		Run: b.Run, Tools: b.tools, Size: int64(b.Plan.Image.Disk.ESP), Epoch: b.Plan.Release.Timestamp,
+		Reserve: uki.Size(), // for the next version's, which an update writes before it removes this one
+		Run:     b.Run, Tools: b.tools, Size: int64(b.Plan.Image.Disk.ESP), Epoch: b.Plan.Release.Timestamp,
 		Serial: crc32.ChecksumIEEE([]byte(b.version)),
 		Files: map[string]string{
 			"EFI/BOOT/BOOTX64.EFI":                 b.tools.Path("usr/lib/systemd/boot/efi/systemd-bootx64.efi"),
@@ -179,7 +190,7 @@ func (b *build) explain(err error) error {
 	var tooLarge *output.TooLargeError
 	if errors.As(err, &tooLarge) {
 		field := map[string]string{nodefs.LabelESP: "disk.esp", nodefs.LabelRootA: "disk.root", nodefs.LabelRootAVerity: "disk.verity"}[tooLarge.Partition]
-		least := (document.Size(tooLarge.Need) + document.MiB - 1) / document.MiB * document.MiB
+		least := (document.Size(tooLarge.Least()) + document.MiB - 1) / document.MiB * document.MiB
 		return document.Problem{File: b.Plan.ImageFile, Field: field, Text: fmt.Sprintf("%s; want at least %s", tooLarge, least)}
 	}
 	return err

@@ -26,6 +26,8 @@ type ESP struct {
 	Epoch time.Time
 	// Serial is the filesystem's volume ID.
 	Serial uint32
+	// Reserve is how many bytes an update will add.
+	Reserve int64
 	// Files maps slash-separated paths to host files.
 	Files map[string]string
 }
@@ -64,10 +66,11 @@ func (e ESP) Write(ctx context.Context, out string) error {
 	return nil
 }
 
-// fits compares the files with the room that FAT32 leaves for them: with clusters of one sector, each takes 4 bytes in
-// both tables, and 32 sectors are reserved; one MiB is far more than the directories need.
+// fits compares the files, and what an update adds, with the room that FAT32 leaves for them: with clusters of one
+// sector, each takes 4 bytes in both tables, and 32 sectors are reserved; one MiB is far more than the directories need.
+// What stays free is for kernels and initramfs to grow, a quarter in the years that a node's disk is not made anew.
 func (e ESP) fits() error {
-	var clusters int64
+	clusters := (e.Reserve + Sector - 1) / Sector
 	for _, file := range e.Files {
 		info, err := os.Stat(file)
 		if err != nil {
@@ -75,10 +78,7 @@ func (e ESP) fits() error {
 		}
 		clusters += (info.Size() + Sector - 1) / Sector
 	}
-	if need := clusters*(Sector+2*4) + 32*Sector + 1<<20; need > e.Size {
-		return &TooLargeError{Partition: nodefs.LabelESP, Need: need, Have: e.Size}
-	}
-	return nil
+	return CheckBudget(nodefs.LabelESP, clusters*(Sector+2*4)+32*Sector+1<<20, e.Size)
 }
 
 func (e ESP) directories() []string {

@@ -18,10 +18,15 @@ type Image struct {
 	Description string `json:"description,omitempty"`
 	// Architecture of the machines: amd64.
 	Architecture string `json:"architecture"`
-	// Platform tells firstboot where to look for the identity: qemu (fw_cfg, then a partition labelled KILN) or metal (the partition).
+	// Platform tells firstboot where to look for the identity: qemu (fw_cfg, then a partition labelled KILN), metal (the
+	// partition), or the metadata of a cloud: aws, azure, digitalocean, gcp, hetzner, openstack, vmware.
 	Platform string `json:"platform"`
-	// Format is the file that is made: disk (a raw GPT disk).
+	// Format is the file that is made: disk (a raw GPT disk, disk.raw), qcow2 (disk.qcow2), vhd (a fixed one as Azure wants it,
+	// disk.vhd), vmdk (streamOptimized, disk.vmdk, and disk.ova with a virtual machine around it) or gce (the archive that
+	// Google Compute Engine imports, disk.tar.gz).
 	Format string `json:"format"`
+	// Copies are made beside a raw disk: zstd (disk.raw.zst, which zstd -d makes sparse again).
+	Copies []string `json:"copies,omitempty"`
 	// Kernel is the Debian package of the kernel, as in linux-image-cloud-amd64. It is unpacked, not installed: its
 	// scripts would make an initramfs that nobody boots.
 	Kernel string `json:"kernel"`
