@@ -34,6 +34,9 @@ func (b *boot) openLiveState(ctx context.Context) (string, error) {
 	if err := b.checkStateDisk(chosen); err != nil {
 		return "", err
 	}
+	if b.params.Root.overNetwork() && !b.cached {
+		b.keepCache(ctx)
+	}
 	note, err := b.openState(ctx)
 	b.facts.Live.State = b.facts.StateDevice
 	return note, err

@@ -129,6 +129,8 @@ const (
 	LabelRootB       = "root-b"
 	LabelRootBVerity = "root-b-verity"
 	LabelState       = "kiln-state"
+	// LabelRootCache is a live node's copy of the root that it fetched.
+	LabelRootCache = "kiln-root-cache"
 	// LabelIdentity is the label of a filesystem or partition that carries an identity.
 	LabelIdentity = "KILN"
 	// IdentityFile and IgnitionFile are looked for on that filesystem, in this order.
