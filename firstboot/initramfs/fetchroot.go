@@ -133,6 +133,9 @@ func explainFetch(err error) error {
 	if errors.As(err, &known) {
 		return err
 	}
+	if errors.Is(err, fetch.ErrWrong) {
+		return withHint(err, "the file on the server is damaged, or of another build than the kernel that was booted; copy all files of one build there again")
+	}
 	return withHint(err, "check that the server runs, that it can be reached from this machine's network, and that it has all files of one build beside each other; "+
 		"a slow server may need a larger kiln.rootwait")
 }

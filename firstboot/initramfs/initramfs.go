@@ -55,6 +55,8 @@ type boot struct {
 	stateDisk string
 	// blankState tells that this disk has no partition table yet, and nothing else either.
 	blankState bool
+	// medium is the device that the root is read from, when that is a medium.
+	medium string
 	// cached tells that the root is in the cache of the state's disk.
 	cached bool
 	// network is how the network came up, when the root comes over it.

@@ -183,7 +183,7 @@ func machineWith(t *testing.T, content string) *boot {
 	if err := os.Truncate(root+"/dev/vdb", size); err != nil {
 		t.Fatal(err)
 	}
-	return &boot{sys: root + "/sys", devices: blockDevices{sys: root + "/sys", dev: root + "/dev"}, stateDisk: "vdb", facts: Boot{Live: &Live{}}}
+	return &boot{sys: root + "/sys", devices: blockDevices{sys: root + "/sys", dev: root + "/dev"}, stateDisk: "vdb"}
 }
 
 func TestStateOnABlankDisk(t *testing.T) {
@@ -230,7 +230,7 @@ func TestAwaitDisk(t *testing.T) {
 		t.Errorf("have %s, %v", chosen, err)
 	}
 	// The medium that the root is on is no disk for the state.
-	b.facts.Live.Device = b.devices.dev + "/vdb1"
+	b.medium = b.devices.dev + "/vdb1"
 	if chosen, err := b.awaitDisk(rule("size:64MiB")); err == nil || !strings.Contains(err.Error(), "no disk at all") {
 		t.Errorf("have %s, %v", chosen, err)
 	}

@@ -67,7 +67,7 @@ func (b *boot) awaitDisk(rule disks.Rule) (disks.Disk, error) {
 	var before []disks.Disk
 	for start, changed := time.Now(), time.Now(); ; time.Sleep(pollInterval) {
 		b.coldplug.plug()
-		list := slices.DeleteFunc(disks.List(b.sys, b.devices.dev), func(d disks.Disk) bool { return strings.HasPrefix(b.facts.Live.Device, d.Path) })
+		list := slices.DeleteFunc(disks.List(b.sys, b.devices.dev), func(d disks.Disk) bool { return b.medium != "" && strings.HasPrefix(b.medium, d.Path) })
 		if len(list) != len(before) {
 			before, changed = list, time.Now()
 		}

@@ -31,6 +31,7 @@ func (b *boot) findMedium(context.Context) (string, error) {
 			err := b.tryMedium(device)
 			if err == nil {
 				where := "the medium " + device
+				b.medium = device
 				b.facts.Live = &Live{Source: nodefs.Medium, Device: device, Files: filepath.Join(nodefs.Medium, nodefs.LiveDir)}
 				return where, b.attach(filepath.Join(b.facts.Live.Files, nodefs.LiveRoot), filepath.Join(b.facts.Live.Files, nodefs.LiveVerity), where)
 			}

@@ -7,6 +7,19 @@ import (
 	"testing"
 )
 
+func TestNoCache(t *testing.T) {
+	b := machineWith(t, "")
+	b.coldplug = &coldplug{sys: b.sys, modules: &modules{}, seen: map[string]bool{}}
+	rule, err := parseState("size:64MiB")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.params.State = rule
+	if note, err := b.findCache(t.Context()); err != nil || !strings.HasPrefix(note, "none on ") || b.cached {
+		t.Errorf("have %q, %v", note, err)
+	}
+}
+
 func TestCache(t *testing.T) {
 	set := t.TempDir()
 	hash := liveSet(t, set)

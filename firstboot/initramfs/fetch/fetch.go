@@ -37,6 +37,9 @@ const (
 	progressEvery = 5 * time.Second
 )
 
+// ErrWrong says that what came is not what the hash tree knows.
+var ErrWrong = errors.New("their hash is not in its hash tree")
+
 // permanent is an error that no second attempt mends.
 type permanent struct{ error }
 
@@ -188,7 +191,7 @@ func (t *transfer) read(body io.Reader) error {
 }
 
 func (t *transfer) mismatch(block []byte) error {
-	err := fmt.Errorf("the 4096 bytes from byte %d of %s on are not those of the image: their hash is not in its hash tree", t.offset(), t.name)
+	err := fmt.Errorf("the 4096 bytes from byte %d of %s on are not those of the image: %w", t.offset(), t.name, ErrWrong)
 	if looksLikePage(block) {
 		err = fmt.Errorf("%w (the server sent a page of text)", err)
 	}
