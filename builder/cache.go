@@ -81,7 +81,7 @@ func newCacheTools(env environment) *cobra.Command {
 the tree's own loader: those that build, those that boot a virtual machine, and
 those that check what was built.`,
 		Example: "  kiln cache tools test",
-		Args:    operands("build|vm|test"),
+		Args:    operands("build|medium|vm|test"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r, _, err := readRelease(env, pinned)
 			if err != nil {
@@ -92,11 +92,11 @@ those that check what was built.`,
 				return err
 			}
 			trees := map[string]func(context.Context) (rootfs.Tools, error){
-				"build": w.debian.BuildTools, "vm": w.debian.VMTools, "test": w.debian.TestTools,
+				"build": w.debian.BuildTools, "medium": w.debian.MediumTools, "vm": w.debian.VMTools, "test": w.debian.TestTools,
 			}
 			tree, ok := trees[args[0]]
 			if !ok {
-				return usagef("there are no tools %q; want build, vm or test", args[0])
+				return usagef("there are no tools %q; want build, medium, vm or test", args[0])
 			}
 			tools, err := tree(cmd.Context())
 			if err != nil {
