@@ -66,14 +66,14 @@ func TestPowerCutAnywhere(t *testing.T) {
 	if operations < 20 {
 		t.Fatalf("an installation has only %d operations", operations)
 	}
+	whole := w.disk.bytes
 	for _, old := range []string{"blank", "joined"} {
 		for n := range operations {
 			w.disk = newMemoryDisk()
-			w.journal, w.request.Wipe = false, ""
+			w.journal, w.request.Wipe, w.request.Node = false, "", "cp1"
 			if old == "joined" {
-				w.request.Node = "old"
-				w.mustRun(wholeInstallation...)
-				w.journal, w.request.Wipe, w.request.Node = true, "now", "cp1"
+				copy(w.disk.bytes, whole)
+				w.journal, w.request.Wipe = true, "now"
 			}
 			w.disk.left, w.disk.loses = n, rand.New(rand.NewPCG(uint64(n), 1))
 			if _, err := w.run(); !errors.Is(err, errCut) {
@@ -94,7 +94,13 @@ func TestPowerCutAnywhere(t *testing.T) {
 				w.journal = true
 			}
 			if r != nil && r.State == finished && r.Wipe == w.request.Wipe && r.Node == "cp1" {
-				t.Fatalf("%s: finished, but the power went after %d of %d operations", old, n, operations)
+				// Only the answer to the very last write was lost.
+				if n < operations-1 {
+					t.Fatalf("%s: finished, but the power went after %d of %d operations", old, n, operations)
+				}
+				w.mustRun(bootOnly...)
+				w.checkWhole()
+				continue
 			}
 			if len(entries) > 0 && r.State == writing {
 				w.checkContents()

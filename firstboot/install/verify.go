@@ -19,7 +19,7 @@ import (
 func readBack(ctx context.Context, t *Target, offset, n int64, to ...io.Writer) error {
 	filled, free := make(chan buffer), make(chan []byte, 2)
 	for range cap(free) {
-		free <- alignedBuffer(chunk)
+		free <- alignedBuffer(chunkOf(n))
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

@@ -42,7 +42,7 @@ func (w write) run(ctx context.Context, t *Target) error {
 	sum := sha256.New()
 	filled, free := make(chan buffer), make(chan []byte, 3)
 	for range cap(free) {
-		free <- alignedBuffer(chunk)
+		free <- alignedBuffer(chunkOf(w.size))
 	}
 	go w.fill(ctx, sum, filled, free)
 	done := int64(0)
@@ -70,6 +70,9 @@ func (w write) run(ctx context.Context, t *Target) error {
 	}
 	return nil
 }
+
+// chunkOf is the size of a buffer for a stream of n bytes: no more than all of it, in whole sectors of any size.
+func chunkOf(n int64) int { return int(min(chunk, (n+memoryAlignment-1)/memoryAlignment*memoryAlignment)) }
 
 // fill reads chunks until the size is reached.
 func (w write) fill(ctx context.Context, sum hash.Hash, filled chan<- buffer, free <-chan []byte) {
