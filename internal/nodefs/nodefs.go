@@ -97,6 +97,8 @@ const (
 	LabelRootB       = "root-b"
 	LabelRootBVerity = "root-b-verity"
 	LabelState       = "kiln-state"
+	// LabelInstall is the partition that an installer adds: it carries the identity to the installed system's first boot.
+	LabelInstall = "kiln-install"
 	// LabelIdentity is the label of a filesystem or partition that carries an identity.
 	LabelIdentity = "KILN"
 	// IdentityFile and IgnitionFile are looked for on that filesystem, in this order.
@@ -116,6 +118,12 @@ const (
 	ParamRootWait = "kiln.rootwait"
 	// ParamReboot is how many seconds a failure of the initramfs stays on the console before the machine restarts.
 	ParamReboot = "kiln.reboot"
+	// ParamInstall is the rule that picks the disk to install to; without it a live system runs as it is.
+	ParamInstall = "kiln.install"
+	// ParamInstallWipe lets the installer destroy what the disk holds, once for each value; no value is one, too.
+	ParamInstallWipe = "kiln.install.wipe"
+	// ParamInstallSHA256 is the SHA-256 of the live set's install.json.
+	ParamInstallSHA256 = "kiln.install.sha256"
 )
 
 // Root places the paths of a node below a directory: "/" on a node, a temporary directory in a test.

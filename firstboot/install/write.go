@@ -1,0 +1,122 @@
+package install
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+
+	manifest "github.com/kiln-os/kiln/internal/install"
+)
+
+// chunk is how much is written at once: enough for a disk to be as fast as it can, a whole number of any sectors.
+const chunk = 4 << 20
+
+// write is one stream of bytes on its way to the disk.
+type write struct {
+	name   string
+	reader io.Reader
+	// offset and size are in bytes; the last sector is filled up with zeros.
+	offset, size int64
+	// sha256 is the bytes' digest.
+	sha256 []byte
+	// progress hears how many bytes are written.
+	progress func(done int64)
+}
+
+// buffer is a chunk between the two ends of a write.
+type buffer struct {
+	bytes []byte
+	n     int
+	err   error
+}
+
+// run reads, digests and writes at the same time, and returns when all is on the medium. A digest that is not the wanted one
+// is an error, after the writing: the disk has no partition table yet.
+func (w write) run(ctx context.Context, t *Target) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	sum := sha256.New()
+	filled, free := make(chan buffer), make(chan []byte, 3)
+	for range cap(free) {
+		free <- alignedBuffer(chunkOf(w.size))
+	}
+	go w.fill(ctx, sum, filled, free)
+	done := int64(0)
+	for b := range filled {
+		if b.err != nil {
+			return fmt.Errorf("reading %s: %w", w.name, b.err)
+		}
+		padded := int((int64(b.n) + t.Sector - 1) / t.Sector * t.Sector)
+		clear(b.bytes[b.n:padded])
+		if _, err := t.Storage.WriteAt(b.bytes[:padded], w.offset+done); err != nil {
+			return fmt.Errorf("writing %s to %s: %w", w.name, t.Path, err)
+		}
+		done += int64(b.n)
+		w.progress(done)
+		free <- b.bytes
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err := t.Storage.Sync(); err != nil {
+		return fmt.Errorf("writing %s to %s: %w", w.name, t.Path, err)
+	}
+	if have := sum.Sum(nil); !bytes.Equal(have, w.sha256) {
+		return fmt.Errorf("reading %s: its SHA-256 is %x; %s wants %x: the medium is damaged, or the file was changed", w.name, have, manifest.File, w.sha256)
+	}
+	return nil
+}
+
+// chunkOf is the size of a buffer for a stream of n bytes: no more than all of it, in whole sectors of any size.
+func chunkOf(n int64) int { return int(min(chunk, (n+memoryAlignment-1)/memoryAlignment*memoryAlignment)) }
+
+// fill reads chunks until the size is reached.
+func (w write) fill(ctx context.Context, sum hash.Hash, filled chan<- buffer, free <-chan []byte) {
+	defer close(filled)
+	send := func(b buffer) bool {
+		select {
+		case filled <- b:
+			return b.err == nil
+		case <-ctx.Done():
+			return false
+		}
+	}
+	for left := w.size; left > 0; {
+		var b buffer
+		select {
+		case b.bytes = <-free:
+		case <-ctx.Done():
+			return
+		}
+		b.n, b.err = io.ReadFull(w.reader, b.bytes[:min(left, chunk)])
+		if errors.Is(b.err, io.EOF) || errors.Is(b.err, io.ErrUnexpectedEOF) {
+			b.err = fmt.Errorf("%w: after %d of %d bytes", errShort, w.size-left+int64(b.n), w.size)
+		}
+		sum.Write(b.bytes[:b.n])
+		left -= int64(b.n)
+		if !send(b) {
+			return
+		}
+	}
+	var more [1]byte
+	if n, _ := io.ReadFull(w.reader, more[:]); n > 0 {
+		send(buffer{err: fmt.Errorf("it has more than the %d bytes that %s says", w.size, manifest.File)})
+	}
+}
+
+// zero makes the bytes from one offset to another zeros.
+func zero(t *Target, from, to int64) error {
+	zeros := alignedBuffer(1 << 20)
+	for from < to {
+		n := min(to-from, int64(len(zeros)))
+		if _, err := t.Storage.WriteAt(zeros[:n], from); err != nil {
+			return fmt.Errorf("clearing %d bytes at %d of %s: %w", n, from, t.Path, err)
+		}
+		from += n
+	}
+	return nil
+}
