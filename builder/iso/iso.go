@@ -28,7 +28,7 @@ type Image struct {
 	Volume string
 	// Epoch is the time of everything in it.
 	Epoch time.Time
-	// DiskID and ID are GUIDs in text form: of the partition table of the USB disk, and a name for the bytes.
+	// DiskID is the GUID of the partition table that a USB disk has, in text form.
 	DiskID string
 	// Files maps slash-separated paths to host files.
 	Files map[string]string
