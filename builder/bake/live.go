@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/klauspost/compress/zstd"
@@ -217,8 +219,11 @@ func (b *build) liveSet() map[string]string {
 // writePXE copies the live set: a directory to be served by HTTP as it is.
 func (b *build) writePXE() error {
 	files := b.liveSet()
-	for _, name := range sortedNames(files) {
-		sum, err := copyFile(b.next(name), files[name])
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		if err := copyFile(b.next(name), files[name]); err != nil {
+			return err
+		}
+		sum, err := parts.SHA256File(b.next(name))
 		if err != nil {
 			return err
 		}
@@ -227,6 +232,24 @@ func (b *build) writePXE() error {
 		}
 	}
 	return nil
+}
+
+// copyFile copies: a link would let somebody who edits the result spoil the cache.
+func copyFile(to, from string) error {
+	source, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer source.Close()
+	target, err := os.Create(to)
+	if err != nil {
+		return err
+	}
+	if _, err := io.Copy(target, source); err != nil {
+		target.Close()
+		return err
+	}
+	return target.Close()
 }
 
 // isoFiles makes what only an ISO image has: GRUB's boot image and menu, and a small EFI system partition with nothing but

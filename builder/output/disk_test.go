@@ -49,10 +49,21 @@ func testDisk(t *testing.T) Disk {
 	}}
 }
 
+// writeRaw writes the disk as it is.
+func writeRaw(t *testing.T, disk Disk, out string) (sum string, err error) {
+	t.Helper()
+	target, err := CreateRaw(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sums, err := disk.Write(target)
+	return sums[0], err
+}
+
 func TestDisk(t *testing.T) {
 	disk := testDisk(t)
 	out := filepath.Join(t.TempDir(), "disk.raw")
-	sum, err := disk.Write(out)
+	sum, err := writeRaw(t, disk, out)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +93,7 @@ func TestDisk(t *testing.T) {
 	checkTable(t, disk, out)
 
 	again := filepath.Join(t.TempDir(), "disk.raw")
-	if _, err := disk.Write(again); err != nil {
+	if _, err := writeRaw(t, disk, again); err != nil {
 		t.Fatal(err)
 	}
 	if other, err := os.ReadFile(again); err != nil || !bytes.Equal(other, raw) {
@@ -134,27 +145,27 @@ func TestDiskIsChecked(t *testing.T) {
 			disk := testDisk(t)
 			row.change(&disk)
 			out := filepath.Join(t.TempDir(), "disk.raw")
-			_, err := disk.Write(out)
+			_, err := writeRaw(t, disk, out)
 			for _, want := range row.want {
 				if err == nil || !strings.Contains(err.Error(), want) {
 					t.Errorf("error is %v; want %q", err, want)
 				}
 			}
-			if _, err := os.Stat(out); !errors.Is(err, os.ErrNotExist) {
-				t.Errorf("something was written: %v", err)
+			if info, err := os.Stat(out); err != nil || info.Size() != 0 {
+				t.Errorf("something was written: %v, %v", info, err)
 			}
 		})
 	}
 	disk := testDisk(t)
 	disk.Partitions[1].Content = sparse(t, 2*mib, nil)
-	_, err := disk.Write(filepath.Join(t.TempDir(), "disk.raw"))
+	_, err := writeRaw(t, disk, filepath.Join(t.TempDir(), "disk.raw"))
 	if large, ok := errors.AsType[*TooLargeError](err); !ok || large.Partition != "root-a" || large.Need != 2*mib || large.Have != mib {
 		t.Errorf("error is %v", err)
 	}
 	// The longest name that fits: 36 UTF-16 units.
 	disk = testDisk(t)
 	disk.Partitions[2].Label = strings.Repeat("ä", 36)
-	if _, err := disk.Write(filepath.Join(t.TempDir(), "disk.raw")); err != nil {
+	if _, err := writeRaw(t, disk, filepath.Join(t.TempDir(), "disk.raw")); err != nil {
 		t.Errorf("a name of 36 characters: %v", err)
 	}
 }

@@ -21,6 +21,14 @@ func Firmwares() []string { return []string{FirmwareUEFI, FirmwareBIOS} }
 // BIOS tells whether the image also starts from a BIOS. UEFI always starts it.
 func (i Image) BIOS() bool { return slices.Contains(i.Firmware, FirmwareBIOS) }
 
+// Starts lists what the image starts from.
+func (i Image) Starts() []string {
+	if len(i.Firmware) == 0 {
+		return []string{FirmwareUEFI}
+	}
+	return i.Firmware
+}
+
 // Live tells whether the image's format is started without being written to a disk. The disk that it describes is the one that
 // an installation makes.
 func (i Image) Live() bool { return i.Format == FormatPXE || i.Format == FormatISO }

@@ -26,6 +26,9 @@ var buildTools = []string{
 // tree of their own, so that the many parts made with the others do not depend on them.
 var mediumTools = []string{"base-files", "grub-common", "grub-pc-bin", "xorriso"}
 
+// formatTools are the packages for formats that kiln does not write itself.
+var formatTools = []string{"base-files", "qemu-utils"}
+
 // vmTools are the packages that boot what was built; qemu-utils makes the disk's overlay and converts formats.
 var vmTools = []string{
 	"base-files", "qemu-system-x86", "qemu-system-data", "qemu-utils", "ovmf", "seabios", "ipxe-qemu",
@@ -33,7 +36,7 @@ var vmTools = []string{
 
 // testTools are other people's programs that check what kiln wrote.
 var testTools = []string{
-	"base-files", "cryptsetup-bin", "gdisk", "fdisk", "e2fsprogs", "dosfstools", "mtools", "squashfs-tools", "erofs-utils", "systemd-repart",
+	"base-files", "cryptsetup-bin", "gdisk", "fdisk", "e2fsprogs", "dosfstools", "mtools", "squashfs-tools", "erofs-utils", "systemd-repart", "qemu-utils", "zstd",
 	"sbsigntool", "xorriso", "openssl", "systemd-ukify", "python3-pefile",
 }
 
@@ -45,6 +48,11 @@ func (d Debian) BuildTools(ctx context.Context) (Tools, error) {
 // MediumTools returns the tree that GRUB's images and ISO images are made with.
 func (d Debian) MediumTools(ctx context.Context) (Tools, error) {
 	return d.tools(ctx, "medium-tools", mediumTools)
+}
+
+// FormatTools returns the tree with qemu-img, which only some formats need.
+func (d Debian) FormatTools(ctx context.Context) (Tools, error) {
+	return d.tools(ctx, "format-tools", formatTools)
 }
 
 // VMTools returns the tree with QEMU and its firmware.
