@@ -103,7 +103,7 @@ func TestListAndNamesAgree(t *testing.T) {
 	if err := json.Unmarshal([]byte(asJSON.out), &catalogue); err != nil || asJSON.code != exitDone {
 		t.Fatalf("exit code %d, %v", asJSON.code, err)
 	}
-	for kind, want := range map[string]string{"images": "cloud-aws cloud-gce cloud-qcow2 cloud-vhd cloud-vmdk metal-disk vm-disk", "profiles": "control-plane worker", "releases": "v1.36"} {
+	for kind, want := range map[string]string{"images": "cloud-aws cloud-gce cloud-qcow2 cloud-vhd cloud-vmdk metal-disk metal-iso metal-pxe vm-disk", "profiles": "control-plane worker", "releases": "v1.36"} {
 		var names []string
 		for _, entry := range catalogue[kind] {
 			// Names are what a user types: a document is called after its file.
@@ -174,7 +174,7 @@ kind: Profile
 name: mine
 role: [worker]
 `, `kiln: IMAGE: disk.esp: 256 has no unit; want a whole number and KiB, MiB, GiB or TiB, as in 512MiB
-kiln: IMAGE: fromat: unknown field; want one of apiVersion, architecture, compression, copies, description, disk, format, kernel, kernelArguments, kind, modules, name, packages, platform
+kiln: IMAGE: fromat: unknown field; want one of apiVersion, architecture, compression, copies, description, disk, firmware, format, kernel, kernelArguments, kind, modules, name, packages, platform
 kiln: IMAGE: modules: want a list, have the text "virtio_blk"
 kiln: PROFILE: role: want text (put quotes around it), have a list
 `},
@@ -199,7 +199,7 @@ files: {/usr/bin/kubelet: "not this one"}
 kiln: PROFILE: units.kubelet.service: is disabled here, but every node needs it; leave it out
 `},
 		{"the wrong kind", "apiVersion: kiln/v1alpha1\nkind: Profile\nname: p1\nrole: worker\n", "", `kiln: IMAGE: kind: is "Profile"; want Image
-kiln: IMAGE: role: unknown field; want one of apiVersion, architecture, compression, copies, description, disk, format, kernel, kernelArguments, kind, modules, name, packages, platform
+kiln: IMAGE: role: unknown field; want one of apiVersion, architecture, compression, copies, description, disk, firmware, format, kernel, kernelArguments, kind, modules, name, packages, platform
 kiln: PROFILE: the document is empty; want a Profile document of kiln/v1alpha1
 `},
 	}
@@ -265,9 +265,9 @@ func TestCompletion(t *testing.T) {
 		args []string
 		want string
 	}{
-		{[]string{"show", ""}, "cloud-aws cloud-gce cloud-qcow2 cloud-vhd cloud-vmdk metal-disk vm-disk"},
+		{[]string{"show", ""}, "cloud-aws cloud-gce cloud-qcow2 cloud-vhd cloud-vmdk metal-disk metal-iso metal-pxe vm-disk"},
 		{[]string{"show", "v"}, "vm-disk"},
-		{[]string{"build", ""}, "cloud-aws cloud-gce cloud-qcow2 cloud-vhd cloud-vmdk metal-disk vm-disk"},
+		{[]string{"build", ""}, "cloud-aws cloud-gce cloud-qcow2 cloud-vhd cloud-vmdk metal-disk metal-iso metal-pxe vm-disk"},
 		{[]string{"build", "vm-disk,cloud-v"}, "vm-disk,cloud-vhd vm-disk,cloud-vmdk"},
 		{[]string{"build", "vm-disk,v"}, ""},
 		{[]string{"build", "vm-disk", ""}, ""},

@@ -47,6 +47,8 @@ func (b *build) addBIOS(ctx context.Context, dir string) (map[string]string, err
 	if err := bios.Place(image, at); err != nil {
 		return nil, err
 	}
+	// Whole sectors are what a BIOS reads and an installer writes.
+	image = append(image, make([]byte, (output.Sector-len(image)%output.Sector)%output.Sector)...)
 	code, err := grub.BootCode(at)
 	if err != nil {
 		return nil, err
