@@ -137,6 +137,9 @@ kiln: unknown release "v1.35"; did you mean v1.36? kiln comes with v1.36 (or giv
 `},
 		{"no such file", []string{"show", dir + "/none.yaml", "-p", "worker"}, "kiln: image " + dir + "/none.yaml: there is no such file; give the path of a document or a name: kiln comes with cloud-aws, cloud-gce, cloud-qcow2, cloud-vhd, cloud-vmdk, metal-disk, vm-disk\n"},
 		{"unknown kind", []string{"schema", "pod"}, "kiln: unknown kind \"pod\"; want Image, Profile, Release, Cluster, Identity\nkiln: see kiln schema --help\n"},
+		{"an image named twice", []string{"build", "vm-disk,cloud-gce,vm-disk", "-p", "worker", "-o", dir + "/out"}, "kiln: image vm-disk is named twice; name it once\nkiln: see kiln build --help\n"},
+		{"one unknown image of several", []string{"build", "vm-disk,cloud-gcp", "-p", "worker", "-o", dir + "/out"}, "kiln: unknown image \"cloud-gcp\"; did you mean cloud-gce? kiln comes with cloud-aws, cloud-gce, cloud-qcow2, cloud-vhd, cloud-vmdk, metal-disk, vm-disk (or give the path of a document, as in ./image.yaml)\n"},
+		{"no name between commas", []string{"build", "vm-disk,", "-p", "worker", "-o", dir + "/out"}, "kiln: unknown image \"\"; kiln comes with cloud-aws, cloud-gce, cloud-qcow2, cloud-vhd, cloud-vmdk, metal-disk, vm-disk (or give the path of a document, as in ./image.yaml)\n"},
 		{"unknown image for build", []string{"build", "vm", "-p", "worker", "-o", dir + "/out"}, "kiln: unknown image \"vm\"; kiln comes with cloud-aws, cloud-gce, cloud-qcow2, cloud-vhd, cloud-vmdk, metal-disk, vm-disk (or give the path of a document, as in ./image.yaml)\n"},
 	}
 	for _, row := range rows {

@@ -78,6 +78,9 @@ func (d Disk) check() error {
 		errs = append(errs, p.fits())
 		end = p.Offset + p.Size
 	}
+	if d.Size%reserved != 0 {
+		errs = append(errs, fmt.Errorf("the disk of %d bytes is not a whole number of MiB", d.Size))
+	}
 	if end > d.Size-reserved {
 		errs = append(errs, fmt.Errorf("the partitions end at %d, the disk of %d bytes has room up to %d", end, d.Size, d.Size-reserved))
 	}

@@ -134,6 +134,7 @@ func TestDiskIsChecked(t *testing.T) {
 		{"over the table", func(d *Disk) { d.Partitions[0].Offset = 0 }, []string{"partition esp: begins at 0, before 1048576"}},
 		{"over the second table", func(d *Disk) { d.Partitions[2].Size = 4 * mib }, []string{"the partitions end at 10485760, the disk of 10485760 bytes has room up to 9437184"}},
 		{"beyond the disk", func(d *Disk) { d.Size = 5 * mib }, []string{"the partitions end at 8388608"}},
+		{"odd disk", func(d *Disk) { d.Size += 512 }, []string{"the disk of 10486272 bytes is not a whole number of MiB"}},
 		{"odd offset", func(d *Disk) { d.Partitions[2].Offset += 512 }, []string{"partition root-b: offset 6291968 and size 2097152 are not whole MiB"}},
 		{"no size", func(d *Disk) { d.Partitions[2].Size = 0 }, []string{"partition root-b: offset 6291456 and size 0"}},
 		{"label too long", func(d *Disk) { d.Partitions[2].Label = strings.Repeat("ä", 37) }, []string{"its name is longer than 36 characters"}},

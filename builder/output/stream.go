@@ -20,7 +20,7 @@ const Grain = 64 << 10
 type Sink interface {
 	// Write adds data. The bytes are only there during the call.
 	Write(data []byte) (int, error)
-	// Skip adds size zero bytes.
+	// Skip adds size zero bytes: all that lie between two grains of data, or at the end.
 	Skip(size int64) error
 }
 
@@ -40,14 +40,13 @@ func (d Disk) Stream(sinks ...Sink) error {
 		return err
 	}
 	for _, p := range d.Partitions {
-		if err := errors.Join(s.zeros(p.Offset-s.at), s.partition(p)); err != nil {
+		s.zeros(p.Offset - s.at)
+		if err := s.partition(p); err != nil {
 			return fmt.Errorf("writing partition %s: %w", p.Label, err)
 		}
 	}
-	if err := s.zeros(d.Size - reserved - s.at); err != nil {
-		return err
-	}
-	return s.copy(tables, d.Size-reserved, reserved)
+	s.zeros(d.Size - reserved - s.at)
+	return errors.Join(s.copy(tables, d.Size-reserved, reserved), s.flush())
 }
 
 // tables is a file in memory as large as the disk that holds nothing but both partition tables.
@@ -75,6 +74,8 @@ type stream struct {
 	sinks  []Sink
 	at     int64
 	buffer []byte
+	// skipped are the zeros before at that no sink knows of yet: they hear of all between two grains of data at once.
+	skipped int64
 }
 
 func (s *stream) partition(p Partition) error {
@@ -93,7 +94,8 @@ func (s *stream) partition(p Partition) error {
 			return err
 		}
 	}
-	return s.zeros(end - s.at)
+	s.zeros(end - s.at)
+	return nil
 }
 
 // copy adds size bytes of a file from offset on, filled up with zeros to a whole grain. Holes are not read.
@@ -107,9 +109,7 @@ func (s *stream) copy(source *os.File, offset, size int64) error {
 		}
 		if hole := (min(data, end) - offset) / Grain * Grain; hole > 0 {
 			offset += hole
-			if err := s.zeros(hole); err != nil {
-				return err
-			}
+			s.zeros(hole)
 			continue
 		}
 		n, err := source.ReadAt(s.buffer[:min(Grain, end-offset)], offset)
@@ -127,7 +127,11 @@ func (s *stream) copy(source *os.File, offset, size int64) error {
 
 func (s *stream) grain() error {
 	if isZero(s.buffer) {
-		return s.zeros(Grain)
+		s.zeros(Grain)
+		return nil
+	}
+	if err := s.flush(); err != nil {
+		return err
 	}
 	s.at += Grain
 	for _, sink := range s.sinks {
@@ -138,11 +142,16 @@ func (s *stream) grain() error {
 	return nil
 }
 
-func (s *stream) zeros(size int64) error {
-	if size <= 0 {
+func (s *stream) zeros(size int64) {
+	s.at += size
+	s.skipped += size
+}
+
+func (s *stream) flush() error {
+	size := s.skipped
+	if s.skipped = 0; size == 0 {
 		return nil
 	}
-	s.at += size
 	for _, sink := range s.sinks {
 		if err := sink.Skip(size); err != nil {
 			return err

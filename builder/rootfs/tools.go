@@ -36,7 +36,7 @@ var vmTools = []string{
 
 // testTools are other people's programs that check what kiln wrote.
 var testTools = []string{
-	"base-files", "cryptsetup-bin", "gdisk", "fdisk", "e2fsprogs", "dosfstools", "mtools", "squashfs-tools", "erofs-utils", "systemd-repart", "qemu-utils", "zstd",
+	"base-files", "cryptsetup-bin", "gdisk", "fdisk", "e2fsprogs", "dosfstools", "mtools", "squashfs-tools", "erofs-utils", "systemd-repart", "qemu-utils", "zstd", "tar", "coreutils",
 	"sbsigntool", "xorriso", "openssl", "systemd-ukify", "python3-pefile",
 }
 
