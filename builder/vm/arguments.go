@@ -12,6 +12,9 @@ import (
 // Guest is the address that QEMU's user network gives the machine; the host is at 10.0.2.2.
 const Guest = "10.0.2.15"
 
+// Served is where Options.Server answers: the host and port of a server in the machine's network.
+const Served = "10.0.2.100:80"
+
 // Arguments are QEMU's arguments for a machine whose options are complete.
 func Arguments(o Options) []string {
 	args := []string{
@@ -67,6 +70,9 @@ func networkArguments(o Options) []string {
 	user := "user,id=net0,restrict=on,ipv6=off"
 	if o.APIPort != 0 {
 		user += fmt.Sprintf(",hostfwd=tcp:127.0.0.1:%d-%s:6443", o.APIPort, Guest)
+	}
+	if o.Server != "" {
+		user += ",guestfwd=tcp:" + Served + "-cmd:" + escape(o.Server)
 	}
 	card := "virtio-net-pci,netdev=net0"
 	switch {

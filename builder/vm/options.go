@@ -46,6 +46,9 @@ type Options struct {
 	Credentials map[string]string
 	// APIPort is the port of 127.0.0.1 that is forwarded to the machine's API server; 0 forwards nothing.
 	APIPort int
+	// Server is a command that QEMU runs for each connection that the machine makes to Served, with the connection as its
+	// input and output: the one way out of the machine's network. Empty leaves none.
+	Server string
 	// NoReboot ends QEMU when the machine wants to reboot.
 	NoReboot bool
 	// Detach lets the machine outlive this process.
