@@ -72,8 +72,9 @@ The kiln program needs the firstboot program beside it: it becomes the image's
 				firstboot = besideProgram("firstboot")
 			}
 			var built []report
+			shared := &oncePayload{Provider: w.payload()}
 			for _, job := range jobs {
-				job.Overlay, job.Payload, job.Firstboot = env.sources.Overlay, w.payload(), firstboot
+				job.Overlay, job.Payload, job.Firstboot = env.sources.Overlay, shared, firstboot
 				job.Signer = signer
 				job.Debian, job.Store, job.Run, job.Progress = w.debian, w.store, command.Exec{}, w.progress
 				manifest, err := bake.Run(cmd.Context(), job)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 
@@ -39,6 +40,25 @@ func newWorkshop(cmd *cobra.Command, env environment, r release.Release) (worksh
 // payload builds the release's binaries from source, the way that needs nothing but package mirrors.
 func (w workshop) payload() payload.Source {
 	return payload.Source{Store: w.store, Run: command.Exec{}, Progress: w.progress, PackageTar: w.debian.PackageTar}
+}
+
+// oncePayload asks a provider once for what several images of the same release and profile share: verifying 22 programs
+// takes as long as some formats do.
+type oncePayload struct {
+	payload.Provider
+	provided *payload.Payload
+}
+
+// Provide implements payload.Provider; every request is taken to be the same.
+func (o *oncePayload) Provide(ctx context.Context, r payload.Request) (payload.Payload, error) {
+	if o.provided == nil {
+		provided, err := o.Provider.Provide(ctx, r)
+		if err != nil {
+			return provided, err
+		}
+		o.provided = &provided
+	}
+	return *o.provided, nil
 }
 
 func isTerminal(cmd *cobra.Command) bool {

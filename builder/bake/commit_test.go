@@ -92,6 +92,27 @@ func TestAFailedFinishLeavesTheDirectory(t *testing.T) {
 	}
 }
 
+// What goes wrong, or is interrupted, while files are made leaves nothing but what was there.
+func TestAFailedWriteLeavesTheDirectory(t *testing.T) {
+	b := staged(t, FileVMDK) // what a killed build left
+	before := strings.ReplaceAll(contents(t, b.Out), nextDir+" ", "")
+	if _, err := b.writeOut(t.Context()); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("without the parts to write the error is %v", err)
+	}
+	b.unlock()
+	if after := contents(t, b.Out); after != before {
+		t.Errorf("the directory holds\n%s; before\n%s", after, before)
+	}
+	b.Out = filepath.Join(t.TempDir(), "new", "out")
+	if _, err := b.writeOut(t.Context()); err == nil {
+		t.Error("no error")
+	}
+	b.unlock()
+	if _, err := os.Stat(b.Out); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("an output directory stays behind: %v", err)
+	}
+}
+
 func TestDiskFile(t *testing.T) {
 	var names []string
 	for _, format := range plan.Formats() {
