@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"sigs.k8s.io/yaml"
 
@@ -49,6 +50,8 @@ type found struct {
 	from string
 	// copied says that it is the copy that an earlier run made.
 	copied bool
+	// metadata is what the platform said of the machine.
+	metadata source.Metadata
 	// warnings are what was wrong with it and could be left out.
 	warnings []string
 	// machine is what the machine is that took the identity on.
@@ -88,8 +91,12 @@ func (m *Machine) own(ctx context.Context, f found, i image) (found, error) {
 		}
 	}
 	f.machine = m.facts()
+	if f.metadata.Hostname != "" {
+		f.machine.Hostname = f.metadata.Hostname
+	}
+	f.warnings = append(f.warnings, f.metadata.Fill(&f.id.Node)...)
 	var err error
-	if f.id, err = m.resolve(ctx, f.id); err != nil {
+	if f.id, err = m.resolve(ctx, f.id, f.machine); err != nil {
 		return found{}, err
 	}
 	return f, checkFits(f, i)
@@ -118,8 +125,21 @@ func sameNode(a, b cluster.Identity) bool {
 }
 
 func (m *Machine) readSource(ctx context.Context) (found, error) {
-	text, from, err := m.Find(ctx)
-	return found{text: text, from: from}, err
+	f, err := m.Find(ctx)
+	if err == nil {
+		err = refuseMoreThanIdentity(f)
+	}
+	return found{text: f.Text, from: f.From, metadata: f.Metadata}, err
+}
+
+// refuseMoreThanIdentity refuses an Ignition config that asks for more than the identity, as long as nothing applies the
+// rest: half a config would make a machine that nobody asked for.
+func refuseMoreThanIdentity(f source.Found) error {
+	if f.Ignition == nil {
+		return nil
+	}
+	return document.Problem{File: f.From, Text: "asks for more than an identity, and nothing else is applied by this version: " +
+		strings.Join(f.Asks, ", ") + "; leave only the file " + nodefs.IdentityInIgnition}
 }
 
 // readCopy reads the copy of an earlier run. One that is missing or in pieces is as good as none.
@@ -145,8 +165,8 @@ func checkFits(f found, i image) error {
 	return p.Err()
 }
 
-// saveCopy keeps the identity for later boots, which then need no source. A member of a pool keeps its own name and
-// address in it.
+// saveCopy keeps the identity for later boots, which then need no source. What the identity left open, the node's name and
+// address in a pool and its place, is in it as it was found out.
 func (m *Machine) saveCopy(f found) error {
 	if f.copied {
 		return nil
@@ -156,7 +176,12 @@ func (m *Machine) saveCopy(f found) error {
 		return fmt.Errorf("copying identity: %w", err)
 	}
 	if node, ok := text["node"].(map[string]any); ok {
-		node["name"], node["address"] = f.id.Node.Name, f.id.Node.Address
+		n := f.id.Node
+		for field, value := range map[string]string{"name": n.Name, "address": n.Address, "zone": n.Zone, "region": n.Region, "providerID": n.ProviderID} {
+			if value != "" {
+				node[field] = value
+			}
+		}
 	}
 	rendered, err := json.Marshal(text)
 	if err != nil {

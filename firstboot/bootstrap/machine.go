@@ -30,8 +30,8 @@ type Machine struct {
 	Root   nodefs.Root
 	Runner command.Runner
 	Report *Report
-	// Find looks for the identity and names the place where it was.
-	Find func(ctx context.Context) (text []byte, from string, err error)
+	// Find looks for the identity, names the place where it was, and tells what came with it.
+	Find func(ctx context.Context) (source.Found, error)
 	Now  func() time.Time
 	// Uptime is seconds since the kernel started.
 	Uptime func() float64
@@ -72,17 +72,26 @@ func OnNode(root nodefs.Root, report *Report) *Machine {
 }
 
 // findOnPlatform asks the places that the kernel command line's platform has.
-func (m *Machine) findOnPlatform(ctx context.Context) ([]byte, string, error) {
+func (m *Machine) findOnPlatform(ctx context.Context) (source.Found, error) {
 	commandLine, err := os.ReadFile(m.Root.Path("/proc/cmdline"))
 	if err != nil {
-		return nil, "", fmt.Errorf("reading kernel command line: %w", err)
+		return source.Found{}, fmt.Errorf("reading kernel command line: %w", err)
 	}
 	platform := source.Parameter(string(commandLine), nodefs.ParamPlatform)
-	sources, err := source.ForPlatform(platform, source.Machine{Root: m.Root, Runner: m.Runner})
+	sources, err := source.ForPlatform(platform, source.Machine{Root: m.Root, Runner: m.Runner, Facts: func() source.Facts {
+		f := m.facts()
+		return source.Facts{Hostname: f.Hostname, MACs: f.MACs, UUID: f.UUID, Serial: f.Serial}
+	}})
 	if err != nil {
-		return nil, "", err
+		return source.Found{}, err
 	}
-	return source.Find(ctx, sources)
+	budget, err := source.BudgetOn(string(commandLine))
+	if err != nil {
+		return source.Found{}, err
+	}
+	return source.Search{Sources: sources, Budget: budget, Say: func(text string) {
+		m.Report.say(event{step: "identity", message: text})
+	}}.Find(ctx)
 }
 
 func uptime() float64 {

@@ -68,6 +68,7 @@ type world struct {
 	config string
 	// text is the identity that the source has; empty is none.
 	text     string
+	metadata source.Metadata
 	notified []string
 }
 
@@ -99,11 +100,11 @@ func newWorld(t *testing.T) *world {
 		}
 	}
 	w.m.APIServer = func(string) string { return w.api.URL }
-	w.m.Find = func(context.Context) ([]byte, string, error) {
+	w.m.Find = func(context.Context) (source.Found, error) {
 		if w.text == "" {
-			return nil, "", &source.NotFound{Tried: []string{"fw_cfg: nothing"}}
+			return source.Found{}, &source.NotFound{Tried: []string{"fw_cfg: nothing"}}
 		}
-		return []byte(w.text), "test source", nil
+		return source.Found{Text: []byte(w.text), From: "test source", Metadata: w.metadata}, nil
 	}
 	return w
 }

@@ -12,28 +12,39 @@ import (
 	"github.com/kiln-os/kiln/internal/nodefs"
 )
 
-// Identity takes the identity document out of an Ignition config of spec 3.0 to 3.5: the contents of the file
-// nodefs.IdentityInIgnition. file names the config in messages; every error is a document.Problem, and none quotes
-// contents, which are secret.
-func Identity(file string, raw []byte) ([]byte, error) {
-	config, err := parseIgnition(file, raw)
+// fromIgnition takes the identity document out of an Ignition config of spec 3.0 to 3.5: the contents of the file
+// nodefs.IdentityInIgnition. A config that asks for more comes along whole. place names the config in messages; every error
+// is a document.Problem, and none quotes contents, which are secret.
+func fromIgnition(place string, raw []byte) (Found, error) {
+	config, err := parseIgnition(place, raw)
 	if err != nil {
-		return nil, err
+		return Found{}, err
 	}
 	index, others := survey(config)
-	if len(others) > 0 {
-		return nil, document.Problem{File: file, Text: "asks for more than an identity, and nothing else is applied by this version: " +
-			strings.Join(others, ", ") + "; leave only the file " + nodefs.IdentityInIgnition}
-	}
 	if index < 0 {
-		return nil, document.Problem{File: file, Field: "storage.files",
+		return Found{}, document.Problem{File: place, Field: "storage.files",
 			Text: "has no file " + nodefs.IdentityInIgnition + "; put the identity there as a data: URL"}
 	}
 	text, err := contents(config.Storage.Files[index].Contents)
 	if err != nil {
-		return nil, document.Problem{File: file, Field: fmt.Sprintf("storage.files[%d].contents", index), Text: err.Error()}
+		return Found{}, document.Problem{File: place, Field: fmt.Sprintf("storage.files[%d].contents", index), Text: err.Error()}
 	}
-	return text, nil
+	found := Found{Text: text}
+	if len(others) > 0 {
+		found.Ignition, found.Asks = raw, others
+	}
+	return found, nil
+}
+
+// isIgnition tells an Ignition config from other JSON, of whatever spec it is.
+func isIgnition(text []byte) bool {
+	var header map[string]json.RawMessage
+	if json.Unmarshal(text, &header) != nil {
+		// A config that was cut off is still one: the parser says where it ends.
+		return strings.HasPrefix(strings.TrimLeft(string(text), "{ \t\r\n"), `"ignition"`)
+	}
+	_, is := header["ignition"]
+	return is
 }
 
 // parseIgnition takes warnings for errors: what Ignition warns of (a key that nobody reads) is a mistake here.
@@ -52,7 +63,7 @@ func parseIgnition(file string, raw []byte) (types.Config, error) {
 	config, report, err := ignition.ParseCompatibleVersion(raw)
 	problems := &document.Problems{File: file}
 	for _, entry := range report.Entries {
-		problems.Add(strings.TrimPrefix(strings.TrimPrefix(entry.Context.String(), "$"), "."), "%s%s; mend the Ignition config (spec 3.5)", entry.Message, place(entry.Marker.StartP))
+		problems.Add(strings.TrimPrefix(strings.TrimPrefix(entry.Context.String(), "$"), "."), "%s%s; mend the Ignition config (spec 3.5)", entry.Message, position(entry.Marker.StartP))
 	}
 	if len(report.Entries) == 0 && err != nil {
 		problems.Add("", "is not an Ignition config of spec 3.0 to 3.5: %s", err)

@@ -31,6 +31,8 @@ const (
 	// Networkctl makes systemd-networkd read its configuration again.
 	Networkctl = "/usr/bin/networkctl"
 	Systemctl  = "/usr/bin/systemctl"
+	// GuestInfoTool asks VMware's hypervisor what the virtual machine was given (Debian's open-vm-tools).
+	GuestInfoTool = "/usr/bin/vmware-rpctool"
 	// CNIPlugins and CNIConfig are containerd's bin_dir and conf_dir. The latter is made anew on each boot, so that a
 	// node is Ready only once its pod network is.
 	CNIPlugins = "/usr/lib/cni"
@@ -124,6 +126,25 @@ const (
 	ParamInstallWipe = "kiln.install.wipe"
 	// ParamInstallSHA256 is the SHA-256 of the live set's install.json.
 	ParamInstallSHA256 = "kiln.install.sha256"
+	// ParamIdentity is the URL of the identity, with ${mac}, ${uuid}, ${serial} and ${hostname}.
+	ParamIdentity = "kiln.identity"
+	// ParamIdentityCA is the SHA-256 of a certificate that the identity's https server has to show: its own or an authority's.
+	ParamIdentityCA = "kiln.identity.ca"
+	// ParamIdentitySHA256 is the SHA-256 of what lies at the identity's URL.
+	ParamIdentitySHA256 = "kiln.identity.sha256"
+	// ParamIdentityDHCP is the number of the DHCP option that holds the identity's URL, as in 224 or 43.1.
+	ParamIdentityDHCP = "kiln.identity.dhcp"
+	// ParamIdentityWait is how many seconds the network may take to give an identity.
+	ParamIdentityWait = "kiln.identity.wait"
+)
+
+// Credentials of systemd, by way of SMBIOS, fw_cfg, the kernel command line or the ESP.
+const (
+	// CredentialIdentity is the name of the one that holds an identity.
+	CredentialIdentity = "kiln.identity"
+	// UnitCredentials are those that firstboot's unit imports, unpacked; SystemCredentials those that the system was given.
+	UnitCredentials   = "/run/credentials/firstboot.service"
+	SystemCredentials = "/run/credentials/@system"
 )
 
 // Root places the paths of a node below a directory: "/" on a node, a temporary directory in a test.
