@@ -72,7 +72,9 @@ func (w write) run(ctx context.Context, t *Target) error {
 }
 
 // chunkOf is the size of a buffer for a stream of n bytes: no more than all of it, in whole sectors of any size.
-func chunkOf(n int64) int { return int(min(chunk, (n+memoryAlignment-1)/memoryAlignment*memoryAlignment)) }
+func chunkOf(n int64) int {
+	return int(min(chunk, (n+memoryAlignment-1)/memoryAlignment*memoryAlignment))
+}
 
 // fill reads chunks until the size is reached.
 func (w write) fill(ctx context.Context, sum hash.Hash, filled chan<- buffer, free <-chan []byte) {

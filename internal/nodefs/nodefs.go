@@ -118,6 +118,8 @@ const (
 	ParamShell = "kiln.shell"
 	// ParamRootWait is how many seconds the initramfs waits for the root's partitions.
 	ParamRootWait = "kiln.rootwait"
+	// ParamRootCA pins the certificate of the https server that has the root: its SHA-256, or that of its authority.
+	ParamRootCA = "kiln.root.ca"
 	// ParamReboot is how many seconds a failure of the initramfs stays on the console before the machine restarts.
 	ParamReboot = "kiln.reboot"
 	// ParamInstall is the rule that picks the disk to install to; without it a live system runs as it is.
