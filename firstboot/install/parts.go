@@ -117,13 +117,13 @@ func (i *Installer) writeBlob(ctx context.Context, t *Target, offset int64, b ma
 		return err
 	}
 	start, said := i.Now(), i.Now()
-	w := write{name: b.File, reader: reader, offset: offset, size: b.Size, sha256: want, progress: func(done int64) {
+	stream := Stream{Name: b.File, Reader: reader, Offset: offset, Size: b.Size, SHA256: want, Progress: func(done int64) {
 		if i.Now().Sub(said) >= visible {
 			said = i.Now()
 			i.Say("install-write", fmt.Sprintf("%s: %s of %s, %s", b.File, document.Size(done), document.Size(b.Size), rate(done, said.Sub(start))))
 		}
 	}}
-	err = w.run(ctx, t)
+	err = stream.Copy(ctx, t)
 	if closeErr := reader.Close(); err == nil && closeErr != nil {
 		err = fmt.Errorf("reading %s: %w", b.File, closeErr)
 	}
