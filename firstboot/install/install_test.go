@@ -116,7 +116,7 @@ func (w *world) checkContents() {
 	w.t.Helper()
 	for _, p := range w.manifest.Disk.Partitions {
 		if b, ok := w.manifest.Blob(p.Content); ok {
-			if err := verifyBlob(w.t.Context(), w.target(), b.File, p.Offset, b); err != nil {
+			if err := verifyBlob(w.t.Context(), w.target(), p.Offset, b); err != nil {
 				w.t.Errorf("there is a partition table already: %s", err)
 			}
 		}
