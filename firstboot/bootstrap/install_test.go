@@ -4,6 +4,11 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -183,5 +188,49 @@ func TestCarriedIdentity(t *testing.T) {
 	f, err := w.m.search(ctx, source.Search{Sources: []source.Source{answer("network", false)}})
 	if err != nil || f.From != "other" {
 		t.Errorf("afterwards: from %q, %v", f.From, err)
+	}
+}
+
+// What is in memory is not fetched again; a server that shows another certificate than the pinned one is not asked.
+func TestLiveSet(t *testing.T) {
+	w := newWorld(t)
+	w.write("/run/kiln/live/root.img", "near")
+	var asked []string
+	server := httptest.NewTLSServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		asked = append(asked, r.URL.Path)
+		_, _ = io.WriteString(rw, "far")
+	}))
+	defer server.Close()
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	pin := sha256.Sum256(server.Certificate().Raw)
+	at := live{Source: server.URL + "/kiln/root.img", Files: "/run/kiln/live"}
+	for _, row := range []struct{ name, pin, file, want string }{
+		{"in memory", "", "root.img", "near"},
+		{"on the server", "", "install.json", "far"},
+		{"pinned", hex.EncodeToString(pin[:]), "install.json", "far"},
+		{"wrong pin", strings.Repeat("0", 64), "install.json", "certificate"},
+	} {
+		set, err := w.m.liveSet(at, row.pin)
+		if err != nil {
+			t.Fatal(err)
+		}
+		have := ""
+		if reader, err := set.Open(t.Context(), row.file); err != nil {
+			have = err.Error()
+		} else {
+			text, err := io.ReadAll(reader)
+			if have = string(text); errors.Join(err, reader.Close()) != nil {
+				t.Error(err)
+			}
+		}
+		if !strings.Contains(have, row.want) {
+			t.Errorf("%s: have %q, want %q", row.name, have, row.want)
+		}
+	}
+	if !slices.Equal(asked, []string{"/kiln/install.json", "/kiln/install.json"}) {
+		t.Errorf("the server was asked %v", asked)
+	}
+	if _, err := w.m.liveSet(at, "abc"); !document.IsInvalid(err) || !strings.Contains(err.Error(), "kiln.root.ca") {
+		t.Errorf("a pin that is none: %v", err)
 	}
 }
