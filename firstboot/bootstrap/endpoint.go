@@ -88,9 +88,7 @@ const renewalLimit = 30 * time.Second
 
 // renewed tells whether the identity's source has another token for this very node by now.
 func (p plan) renewed(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(ctx, renewalLimit)
-	defer cancel()
-	fresh, err := p.m.readSource(ctx)
+	fresh, err := p.m.readAgain(ctx, true)
 	if err != nil || fresh.parse() != nil {
 		return false
 	}

@@ -68,7 +68,7 @@ func (m *Machine) findIdentity(ctx context.Context, i image, journal *stepJourna
 	if copyErr == nil && journal.has("kubeadm-init", began) {
 		return m.own(ctx, earlier, i)
 	}
-	fresh, err := m.readSource(ctx)
+	fresh, err := m.readAgain(ctx, copyErr == nil && journal.has("kubeadm-join", began))
 	if err != nil {
 		if _, nowhere := errors.AsType[*source.NotFound](err); copyErr != nil || !nowhere && !journal.has("kubeadm-join", began) {
 			return found{}, err
@@ -129,6 +129,16 @@ func sameNode(a, b cluster.Identity) bool {
 	}
 	return a.Node.Name == b.Node.Name && a.Node.Address == b.Node.Address && a.Cluster.Name == b.Cluster.Name &&
 		a.Cluster.Endpoint == b.Cluster.Endpoint && a.Bootstrap.Authorities.Cluster.Certificate == b.Bootstrap.Authorities.Cluster.Certificate
+}
+
+// readAgain is readSource, for a short time only when there is a copy that will do.
+func (m *Machine) readAgain(ctx context.Context, briefly bool) (found, error) {
+	if briefly {
+		limited, cancel := context.WithTimeout(ctx, renewalLimit)
+		defer cancel()
+		ctx = limited
+	}
+	return m.readSource(ctx)
 }
 
 func (m *Machine) readSource(ctx context.Context) (found, error) {

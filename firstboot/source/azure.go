@@ -69,7 +69,7 @@ func parseAzure(text []byte) (Metadata, error) {
 // azureMedium reads the virtual CD of a new machine: ovf-env.xml with the machine's custom data, which is base64.
 func (m Machine) azureMedium() Source {
 	const name = "Azure provisioning CD"
-	return m.medium(medium{name: name, devices: []string{"/dev/sr0", "/dev/sr1"}, read: func(directory string) (Found, error) {
+	return m.medium(medium{name: name, what: "CD in /dev/sr0 or /dev/sr1", devices: []string{"/dev/sr0", "/dev/sr1"}, read: func(directory string) (Found, error) {
 		text, file, err := readAny(directory, "ovf-env.xml", "OVF-ENV.XML")
 		switch {
 		case errors.Is(err, fs.ErrNotExist):

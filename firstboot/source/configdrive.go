@@ -11,7 +11,7 @@ import (
 // (docs.openstack.org/nova, "Config drives"). Others make one, too: Ironic for bare metal, Proxmox VE, KubeVirt.
 func (m Machine) configDrive() Source {
 	const name = "config drive (config-2)"
-	return m.medium(medium{name: name, devices: labelled("config-2", "CONFIG-2"), read: func(directory string) (Found, error) {
+	return m.medium(labelled(name, "config-2", func(directory string) (Found, error) {
 		directory = filepath.Join(directory, path.Dir(openStackUserData))
 		text, file, err := readAny(directory, path.Base(openStackUserData))
 		switch {
@@ -24,13 +24,7 @@ func (m Machine) configDrive() Source {
 		if err != nil {
 			return Found{}, err
 		}
-		about, _, err := readAny(directory, path.Base(openStackMetadata))
-		if err == nil {
-			found.Metadata, err = parseOpenStack(about)
-		}
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return Found{}, err
-		}
-		return found, nil
-	}})
+		found.Metadata, err = about(name, directory, parseOpenStack, path.Base(openStackMetadata))
+		return found, err
+	}))
 }

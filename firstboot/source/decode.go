@@ -105,6 +105,8 @@ func refusal(text []byte) string {
 		return "is a web page or XML, and not an identity" + instead
 	case strings.HasPrefix(start, "#cloud-config"):
 		return "is a cloud-config, which kiln does not apply" + instead
+	case strings.HasPrefix(start, "variant:"):
+		return "is a Butane config; make an Ignition config of it with butane"
 	case strings.HasPrefix(start, "#!"):
 		return "is a script, which kiln does not run" + instead
 	case strings.HasPrefix(start, "#include"), strings.HasPrefix(start, "#cloud-boothook"), strings.HasPrefix(start, "#part-handler"),

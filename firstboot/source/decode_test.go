@@ -35,6 +35,7 @@ func TestUserData(t *testing.T) {
 		{name: "message within a message", allowed: userData, text: message(message(identity)), wantErr: "x, part 1: is a MIME message"},
 		{name: "script", allowed: userData, text: "\n#!/bin/bash\nkubeadm join --token " + secret, wantErr: "is a script"},
 		{name: "template", allowed: userData, text: "## template: jinja\n#cloud-config\n", wantErr: "is user-data for cloud-init"},
+		{name: "Butane", allowed: plain, text: "variant: fcos\nversion: 1.5.0\n", wantErr: "is a Butane config; make an Ignition config of it with butane"},
 		{name: "include", allowed: userData, text: "#include\nhttp://x\n", wantErr: "is user-data for cloud-init"},
 		{name: "white space", allowed: userData, text: " \n\t\n", wantErr: "x: is empty"},
 		{name: "white space, much of it", allowed: userData, text: strings.Repeat(" ", 2000) + "kind: Identity", want: strings.Repeat(" ", 2000) + "kind: Identity"},

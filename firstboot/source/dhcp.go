@@ -113,7 +113,7 @@ func (m Machine) discover(ctx context.Context, option DHCPOption) ([]Offer, erro
 		return nil, err
 	}
 	const ready = net.FlagUp | net.FlagRunning | net.FlagBroadcast
-	own := m.Facts().MACs
+	own := m.facts().MACs
 	var (
 		asked  []string
 		offers []Offer

@@ -38,10 +38,12 @@ func TestDHCP(t *testing.T) {
 	long := "http://plain.test/i/" + strings.Repeat("x", 300)
 	tests := []struct {
 		name, option string
-		offers       []Offer
-		want         string
-		wantErr      string
-		wrong        bool
+		// line is what else the kernel command line has.
+		line    string
+		offers  []Offer
+		want    string
+		wantErr string
+		wrong   bool
 	}{
 		{name: "private", option: "224", offers: []Offer{{"eth0", packet(t, 224, []byte("http://plain.test/i/a"))}}, want: "a"},
 		{name: "ended by NUL, with a variable", option: "225", offers: []Offer{{"eth0", packet(t, 225, []byte("http://plain.test/i/${hostname}\x00"))}}, want: "rack1"},
@@ -54,12 +56,14 @@ func TestDHCP(t *testing.T) {
 		{name: "other options", option: "224", offers: []Offer{{"eth0", packet(t, 225, []byte("x"))}}, wantErr: "1 offers, none of them with option 224"},
 		{name: "no URL", option: "224", offers: []Offer{{"eth0", packet(t, 224, []byte{1, 2, 3})}}, wrong: true, wantErr: "DHCP on eth0: option 224: is no URL"},
 		{name: "broken vendor option", option: "43.1", offers: []Offer{{"eth0", packet(t, 43, []byte{1, 200, 'x'})}}, wantErr: "none of them with option 43.1"},
+		{name: "plain http, though a certificate is pinned", option: "224", line: "kiln.identity.ca=" + hex64, wrong: true,
+			offers: []Offer{{"eth0", packet(t, 224, []byte("http://plain.test/i/a"))}}, wantErr: "http://plain.test/i/a: is plain http, and kiln.identity.ca pins a certificate"},
 		{name: "nothing there", option: "224", offers: []Offer{{"eth0", packet(t, 224, []byte("http://plain.test/b"))}}, wantErr: "answers 404"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			root := t.TempDir()
-			write(t, filepath.Join(root, "/proc/cmdline"), "kiln.identity.dhcp="+tt.option)
+			write(t, filepath.Join(root, "/proc/cmdline"), "kiln.identity.dhcp="+tt.option+" "+tt.line)
 			m := Machine{Root: nodefs.Root(root), Facts: facts, Dial: reachable.dial, Offers: func(_ context.Context, option DHCPOption) ([]Offer, error) {
 				if option.String() != tt.option {
 					t.Errorf("asked for %s", option)

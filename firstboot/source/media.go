@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,21 +26,22 @@ const (
 // medium is a filesystem on a device of the machine.
 type medium struct {
 	name string
-	// devices are where it may be, in order.
+	// devices are where it may be, in order, and what says that for people.
 	devices []string
+	what    string
 	// read takes what it holds from where it is mounted.
 	read func(directory string) (Found, error)
 }
 
-// labelled are the places of a filesystem, or of a partition, with one of labels.
-func labelled(labels ...string) []string {
-	var devices []string
+// labelled is a filesystem, or a partition, with a label. FAT may have it in upper case only.
+func labelled(name, label string, read func(directory string) (Found, error)) medium {
+	d := medium{name: name, what: "filesystem or partition with the label " + label, read: read}
 	for _, by := range []string{"by-label", "by-partlabel"} {
-		for _, label := range labels {
-			devices = append(devices, "/dev/disk/"+by+"/"+label)
+		for _, written := range slices.Compact([]string{label, strings.ToUpper(label)}) {
+			d.devices = append(d.devices, "/dev/disk/"+by+"/"+written)
 		}
 	}
-	return devices
+	return d
 }
 
 func (m Machine) medium(d medium) Source {
@@ -60,7 +62,7 @@ func (m Machine) medium(d medium) Source {
 			defer done()
 			return d.read(directory)
 		}
-		return Found{}, nothing("no device at %s", enumerate(d.devices))
+		return Found{}, fmt.Errorf("%w: there is no %s", errNotYet, d.what)
 	}}
 }
 
@@ -81,7 +83,7 @@ func (m Machine) kernelMount(device string) (string, func(), error) {
 			return directory, func() { _ = unix.Unmount(directory, unix.MNT_DETACH) }, nil
 		}
 		if errors.Is(err, unix.ENOMEDIUM) {
-			return "", nil, nothing("%s has no medium", device)
+			return "", nil, fmt.Errorf("%w: %s has no medium", errNotYet, device)
 		}
 		refused = append(refused, fmt.Sprintf("as %s: %s", try.filesystem, err))
 	}
@@ -97,6 +99,22 @@ func readAny(directory string, names ...string) (text []byte, name string, err e
 		}
 	}
 	return nil, "", fs.ErrNotExist
+}
+
+// about reads what the first of names in directory says of the machine; nothing when none is there.
+func about(medium, directory string, parse func(text []byte) (Metadata, error), names ...string) (Metadata, error) {
+	text, file, err := readAny(directory, names...)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return Metadata{}, nil
+	case err != nil:
+		return Metadata{}, err
+	}
+	metadata, err := parse(text)
+	if err != nil {
+		return Metadata{}, document.Problem{File: medium + ", " + file, Text: err.Error() + "; make the medium again"}
+	}
+	return metadata, nil
 }
 
 // readLimited reads a file of at most maxBytes.

@@ -40,7 +40,10 @@ func lost(places []*asked) error {
 		clear = clear && (missing || early)
 		answer := "was not asked"
 		if p.answer != nil {
-			answer = strings.ReplaceAll(strings.TrimPrefix(p.answer.Error(), ErrNothing.Error()+": "), "\n", "; ")
+			answer = strings.ReplaceAll(p.answer.Error(), "\n", "; ")
+			for _, kind := range []error{errNotYet, ErrNothing} {
+				answer = strings.TrimPrefix(answer, kind.Error()+": ")
+			}
 		}
 		tried = append(tried, p.Name+": "+answer)
 	}

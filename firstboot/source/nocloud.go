@@ -14,7 +14,7 @@ import (
 // cloud-init (cloudinit.readthedocs.io, datasource NoCloud).
 func (m Machine) noCloudMedium() Source {
 	const name = "NoCloud medium (cidata)"
-	return m.medium(medium{name: name, devices: labelled("cidata", "CIDATA"), read: func(directory string) (Found, error) {
+	return m.medium(labelled(name, "cidata", func(directory string) (Found, error) {
 		text, file, err := readAny(directory, "user-data", "USER-DATA")
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
@@ -26,15 +26,9 @@ func (m Machine) noCloudMedium() Source {
 		if err != nil {
 			return Found{}, err
 		}
-		about, _, err := readAny(directory, "meta-data", "META-DATA")
-		if err == nil {
-			found.Metadata, err = parseNoCloud(about)
-		}
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return Found{}, err
-		}
-		return found, nil
-	}})
+		found.Metadata, err = about(name, directory, parseNoCloud, "meta-data", "META-DATA")
+		return found, err
+	}))
 }
 
 // paramSeed is the kernel parameter that names a NoCloud seed: ds=nocloud;s=https://10.0.0.1/seed/.
@@ -44,8 +38,8 @@ const paramSeed = "ds"
 // its hypervisor gave it. Empty when there is none.
 func (m Machine) seedURL(platform, commandLine string) string {
 	texts := []string{paramSeed + "=" + Parameter(commandLine, paramSeed)}
-	if platform == PlatformQEMU && m.Facts != nil {
-		texts = append(texts, m.Facts().Serial)
+	if platform == PlatformQEMU {
+		texts = append(texts, m.facts().Serial)
 	}
 	for _, text := range texts {
 		kind, rest, _ := strings.Cut(text, ";")

@@ -10,7 +10,7 @@ import (
 // partition reads an identity from a filesystem or partition labelled KILN: identity.yaml, or else config.ign.
 func (m Machine) partition() Source {
 	name := "partition labelled " + nodefs.LabelIdentity
-	return m.medium(medium{name: name, devices: labelled(nodefs.LabelIdentity), read: func(directory string) (Found, error) {
+	return m.medium(labelled(name, nodefs.LabelIdentity, func(directory string) (Found, error) {
 		text, file, err := readAny(directory, nodefs.IdentityFile, nodefs.IgnitionFile)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
@@ -19,5 +19,5 @@ func (m Machine) partition() Source {
 			return Found{}, err
 		}
 		return plain.read(name+", "+file, text)
-	}})
+	}))
 }

@@ -84,12 +84,12 @@ func (s Search) here(ctx context.Context, places []*asked) (*Found, error) {
 		}
 		open := false
 		for _, p := range places {
-			missing := errors.Is(p.answer, ErrNothing)
-			if p.over = time.Since(start) >= p.Appears; !p.over {
-				open = true
-			} else if !missing {
+			missing, late := errors.Is(p.answer, ErrNothing), time.Since(start) >= p.Appears
+			if late && !missing {
 				return nil, fmt.Errorf("reading identity from %s: %w", p.Name, p.answer)
 			}
+			p.over = late || missing && !errors.Is(p.answer, errNotYet)
+			open = open || !p.over
 		}
 		if !open {
 			return nil, nil
@@ -164,41 +164,45 @@ func (s Search) withMetadata(ctx context.Context, found Found, places []*asked, 
 	if found.Metadata != (Metadata{}) {
 		return found, nil
 	}
-	said := speech{say: s.Say}
 	for _, p := range places {
 		if p.Metadata == nil {
 			continue
 		}
-		own := p.Name == found.From
-		until := time.Now().Add(metadataWait)
+		own, until := p.Name == found.From, time.Now().Add(metadataWait)
 		if own {
 			until = start.Add(max(s.Budget, metadataWait))
 		}
-		limited, cancel := context.WithDeadline(ctx, until)
-		defer cancel()
-		for wait := firstPause; ; wait = min(2*wait, longestPause) {
-			metadata, err := p.Metadata(limited)
-			if err == nil {
-				found.Metadata = metadata
-				return found, nil
-			}
-			if time.Now().Add(wait).Before(until) && ctx.Err() == nil {
-				said.waiting(fmt.Sprintf("%s: metadata: %s", p.Name, err), wait)
-				if pause(ctx, wait) == nil {
-					continue
-				}
-			}
-			if ctx.Err() != nil {
-				return found, context.Cause(ctx)
-			}
-			if own {
-				return found, fmt.Errorf("reading metadata of the machine from %s: %w", p.Name, err)
-			}
-			said.tell(fmt.Sprintf("%s tells nothing of the machine (%s); going on without zone, region and provider ID", p.Name, err))
-			break
+		metadata, err := s.metadata(ctx, p, until)
+		switch {
+		case err == nil:
+			found.Metadata = metadata
+			return found, nil
+		case ctx.Err() != nil:
+			return Found{}, context.Cause(ctx)
+		case own:
+			return Found{}, fmt.Errorf("reading metadata of the machine from %s: %w", p.Name, err)
 		}
+		said := speech{say: s.Say}
+		said.tell(fmt.Sprintf("%s tells nothing of the machine (%s); going on without zone, region and provider ID", p.Name, err))
 	}
 	return found, nil
+}
+
+// metadata asks p what it knows of the machine until it answers or the time is over.
+func (s Search) metadata(ctx context.Context, p *asked, until time.Time) (Metadata, error) {
+	limited, cancel := context.WithDeadline(ctx, until)
+	defer cancel()
+	said := speech{say: s.Say}
+	for wait := firstPause; ; wait = min(2*wait, longestPause) {
+		metadata, err := p.Metadata(limited)
+		if err == nil || time.Until(until) < wait || ctx.Err() != nil {
+			return metadata, err
+		}
+		said.waiting(fmt.Sprintf("%s: metadata: %s", p.Name, err), wait)
+		if pause(limited, wait) != nil {
+			return Metadata{}, err
+		}
+	}
 }
 
 // pause waits, unless ctx ends.

@@ -69,14 +69,14 @@ func TestSearch(t *testing.T) {
 			sources: []*script{{name: "card", offline: true, answers: []any{"a"}}, {name: "net", answers: []any{"b"}}}},
 		{name: "order does not put the network first", want: "a from card", asked: []int{0, 1},
 			sources: []*script{{name: "net", answers: []any{"b"}}, {name: "card", offline: true, answers: []any{"a"}}}},
-		{name: "a device that appears late", want: "a from card", took: 2 * devicePoll, asked: []int{3, 3},
-			sources: []*script{{name: "card", offline: true, appears: time.Second, answers: []any{ErrNothing, ErrNothing, "a"}}, {name: "other", offline: true, appears: time.Second, answers: []any{ErrNothing}}}},
+		{name: "a device that appears late", want: "a from card", took: 2 * devicePoll, asked: []int{3, 3, 1},
+			sources: []*script{{name: "card", offline: true, appears: time.Second, answers: []any{errNotYet, errNotYet, "a"}}, {name: "other", offline: true, appears: time.Second, answers: []any{errNotYet}}, {name: "empty", offline: true, appears: time.Second, answers: []any{ErrNothing}}}},
 		{name: "what cannot appear is looked at once", want: "a from card", took: 2 * devicePoll, asked: []int{1, 3},
-			sources: []*script{{name: "credential", offline: true, answers: []any{ErrNothing}}, {name: "card", offline: true, appears: time.Second, answers: []any{ErrNothing, broken, "a"}}}},
+			sources: []*script{{name: "credential", offline: true, answers: []any{ErrNothing}}, {name: "card", offline: true, appears: time.Second, answers: []any{errNotYet, broken, "a"}}}},
 		{name: "a device that stays unreadable", wantErr: []string{"reading identity from card: connection refused"}, took: 100 * time.Millisecond, asked: []int{3, 0},
 			sources: []*script{{name: "card", offline: true, appears: 100 * time.Millisecond, answers: []any{broken}}, {name: "net", answers: []any{"b"}}}},
 		{name: "the network when there is nothing here", budget: time.Minute, want: "b from net", took: time.Second, asked: []int{-1, 1},
-			sources: []*script{{name: "card", offline: true, appears: time.Second, answers: []any{nothing("no device")}}, {name: "net", answers: []any{"b"}}}},
+			sources: []*script{{name: "card", offline: true, appears: time.Second, answers: []any{errNotYet}}, {name: "net", answers: []any{"b"}}}},
 		{name: "retries", budget: time.Minute, want: "b from net", took: 250*time.Millisecond + 500*time.Millisecond + time.Second, asked: []int{4},
 			sources: []*script{{name: "net", answers: []any{broken, early, broken, "b"}}}},
 		{name: "refused for a minute", budget: 5 * time.Minute, kind: "not found", took: 65750 * time.Millisecond, asked: []int{-1},
@@ -164,7 +164,7 @@ func TestSearchEndsWithItsContext(t *testing.T) {
 		for _, offline := range []bool{true, false} {
 			ctx, cancel := context.WithCancelCause(t.Context())
 			time.AfterFunc(time.Second, func() { cancel(stop) })
-			s := &script{name: "x", offline: offline, appears: time.Hour, answers: []any{nothing("x")}}
+			s := &script{name: "x", offline: offline, appears: time.Hour, answers: []any{errNotYet}}
 			if !offline {
 				s.answers = []any{errors.New("no route")}
 			}

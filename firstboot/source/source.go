@@ -52,6 +52,9 @@ func (f Found) same(other Found) bool {
 // ErrNothing says that a source has no identity, so that the next one is asked.
 var ErrNothing = errors.New("nothing here")
 
+// errNotYet is ErrNothing where the place itself may still appear.
+var errNotYet = fmt.Errorf("%w, yet", ErrNothing)
+
 // nothing wraps ErrNothing with what was seen instead.
 func nothing(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrNothing, fmt.Sprintf(format, args...))
@@ -74,7 +77,7 @@ type Facts struct {
 type Machine struct {
 	Root   nodefs.Root
 	Runner command.Runner
-	// Facts tells what the machine is; it is asked when a URL needs it.
+	// Facts tells what the machine is; it is asked when a source needs it. Nil means that nothing is known.
 	Facts func() Facts
 	// Mount mounts a device read-only and returns its directory and what to call when done; nil means the kernel's mount.
 	Mount func(device string) (directory string, done func(), err error)
@@ -82,4 +85,12 @@ type Machine struct {
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Offers asks for DHCP offers; nil means on every interface that is up.
 	Offers func(ctx context.Context, option DHCPOption) ([]Offer, error)
+}
+
+// facts are the machine's; none where nobody tells them.
+func (m Machine) facts() Facts {
+	if m.Facts == nil {
+		return Facts{}
+	}
+	return m.Facts()
 }

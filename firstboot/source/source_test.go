@@ -215,6 +215,53 @@ func TestFind(t *testing.T) {
 	}
 }
 
+// Which places a platform has is a promise to its users, and link-local metadata on metal would be a hole.
+func TestSourcesOfPlatforms(t *testing.T) {
+	const credential = "systemd credential kiln.identity, "
+	for platform, want := range map[string]string{
+		"aws":          credential + "EC2 metadata service",
+		"azure":        credential + "Azure provisioning CD, Azure metadata service",
+		"digitalocean": credential + "DigitalOcean metadata service",
+		"gcp":          credential + "GCE metadata service",
+		"hetzner":      credential + "Hetzner metadata service",
+		"metal":        credential + "partition labelled KILN, config drive (config-2), NoCloud medium (cidata)",
+		"openstack":    credential + "config drive (config-2), OpenStack metadata service",
+		"qemu":         credential + "QEMU fw_cfg opt/com.coreos/config, partition labelled KILN, config drive (config-2), NoCloud medium (cidata)",
+		"vmware":       credential + "VMware guestinfo, partition labelled KILN, NoCloud medium (cidata)",
+	} {
+		root := t.TempDir()
+		names := func() string {
+			sources, err := ForPlatform(platform, Machine{Root: nodefs.Root(root)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var names []string
+			for _, s := range sources {
+				names = append(names, s.Name)
+			}
+			return strings.Join(names, ", ")
+		}
+		if got := names(); got != want {
+			t.Errorf("%s: have %s", platform, got)
+		}
+		write(t, filepath.Join(root, "/proc/cmdline"), "kiln.identity=https://a/b kiln.identity.dhcp=224 ds=nocloud;s=https://a/b/")
+		// What the command line names comes after what is on the machine, and before a metadata service.
+		const named = "URL of kiln.identity, URL of DHCP option 224, NoCloud seed"
+		all := strings.Split(want, ", ")
+		if last := len(all) - 1; strings.HasSuffix(want, "metadata service") {
+			want = strings.Join(append(all[:last:last], named, all[last]), ", ")
+		} else {
+			want += ", " + named
+		}
+		if got := names(); got != want {
+			t.Errorf("%s, with parameters: have %s\nwant %s", platform, got, want)
+		}
+	}
+	if len(Platforms()) != 9 {
+		t.Errorf("there are other platforms: %q", Platforms())
+	}
+}
+
 func TestPlatformIsNeverGuessed(t *testing.T) {
 	for _, platform := range []string{"", "aws2"} {
 		_, err := ForPlatform(platform, Machine{})

@@ -22,6 +22,8 @@ type fetcher struct {
 	client *http.Client
 	// sum is the SHA-256 that the identity has to have, as it lies there; empty for any.
 	sum string
+	// pinned says that only a server with a certificate may be asked.
+	pinned bool
 	// bootMAC is the address of the interface that the machine was booted from; empty when the boot loader did not say.
 	bootMAC string
 	facts   func() Facts
@@ -31,7 +33,7 @@ type fetcher struct {
 const maxRedirects = 5
 
 func (m Machine) fetcher(commandLine string, problems *document.Problems) fetcher {
-	f := fetcher{facts: m.Facts, bootMAC: bootMAC(commandLine)}
+	f := fetcher{facts: m.facts, bootMAC: bootMAC(commandLine)}
 	transport := m.transport(beyondLink)
 	if text := Parameter(commandLine, nodefs.ParamIdentityCA); text != "" {
 		pin, err := ParsePin(text)
@@ -39,6 +41,7 @@ func (m Machine) fetcher(commandLine string, problems *document.Problems) fetche
 			problems.Add(nodefs.ParamIdentityCA, "%s", err)
 		}
 		pin.Transport(transport, nodefs.ParamIdentityCA)
+		f.pinned = true
 		if u := Parameter(commandLine, nodefs.ParamIdentity); strings.HasPrefix(u, "http:") {
 			problems.Add(nodefs.ParamIdentityCA, "pins a certificate, and plain http has none; give %s as https://", nodefs.ParamIdentity)
 		}
@@ -145,9 +148,14 @@ func (f fetcher) expand(field, text string) ([]string, error) {
 				return nil, document.Problem{File: commandLineName, Field: field, Text: fmt.Sprintf("needs ${%s}, and this machine does not tell it; use another variable", name)}
 			}
 		}
-		urls = append(urls, urlVariable.ReplaceAllStringFunc(text, func(v string) string { return url.PathEscape(values[v[2:len(v)-1]]) }))
+		urls = append(urls, urlVariable.ReplaceAllStringFunc(text, func(v string) string { return escaped(values[v[2:len(v)-1]]) }))
 	}
 	return urls, nil
+}
+
+// escaped is text as it may stand in a URL's path and in its query; colons stay, as iPXE has them in ${mac}.
+func escaped(text string) string {
+	return strings.NewReplacer("&", "%26", "+", "%2B", "=", "%3D").Replace(url.PathEscape(text))
 }
 
 // get fetches an identity.
@@ -169,6 +177,9 @@ func (f fetcher) text(ctx context.Context, text string) (raw []byte, place strin
 		return nil, "", errors.New("the URL cannot be asked")
 	}
 	place = shown(request.URL)
+	if f.pinned && request.URL.Scheme != "https" {
+		return nil, place, document.Problem{File: place, Text: "is plain http, and " + nodefs.ParamIdentityCA + " pins a certificate; serve the identity by https"}
+	}
 	if address, err := netip.ParseAddr(request.URL.Hostname()); err == nil {
 		if err := beyondLink(address); err != nil {
 			return nil, place, document.Problem{File: place, Text: err.Error()}

@@ -90,10 +90,7 @@ func (m Machine) guestInfoMetadata(get func(key string) (string, error)) (Metada
 	if err != nil {
 		return Metadata{}, document.Problem{File: "VMware guestinfo, guestinfo.metadata", Text: "is neither YAML nor JSON; correct it"}
 	}
-	if m.Facts == nil {
-		return metadata, nil
-	}
-	if uuid := vmwareUUID(m.Facts().Serial); uuid != "" {
+	if uuid := vmwareUUID(m.facts().Serial); uuid != "" {
 		// cloud-provider-vsphere, pkg/cloudprovider/vsphere/instances.go.
 		metadata.ProviderID = "vsphere://" + uuid
 	}
