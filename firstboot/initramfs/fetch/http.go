@@ -46,8 +46,9 @@ func (c Client) open(ctx context.Context, r request) (io.ReadCloser, error) {
 	}
 	response, err := c.HTTP.Do(req)
 	if err != nil {
+		err = explain(ctx, err)
 		body.close()
-		return nil, explain(ctx, err)
+		return nil, err
 	}
 	body.ReadCloser = response.Body
 	if err := check(response, r); err != nil {
