@@ -9,13 +9,19 @@ import (
 	"testing"
 
 	"github.com/kiln-os/kiln/builder/bake"
+	"github.com/kiln-os/kiln/builder/plan"
 )
 
 // builtDir is a directory as `kiln build` leaves it, with nothing in its disk.
 func builtDir(t *testing.T) string {
 	t.Helper()
+	return builtFormat(t, plan.FormatDisk)
+}
+
+func builtFormat(t *testing.T, format string) string {
+	t.Helper()
 	dir := t.TempDir()
-	text, err := json.Marshal(bake.Manifest{Image: "vm-disk", MinimumDisk: 8 << 30})
+	text, err := json.Marshal(bake.Manifest{Image: "an-image", Format: format, MinimumDisk: 8 << 30})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,6 +47,7 @@ func TestVMRefusesBeforeItBoots(t *testing.T) {
 		"a disk too small":           {[]string{builtDir(t), "--disk-size", "4GiB", "--api-port=0"}, []string{"4GiB is too small", "8GiB"}},
 		"an identity as config":      {[]string{builtDir(t), "--identity", identity, "--api-port=0"}, []string{"is not an Ignition config", "kiln identity new"}},
 		"console of a left machine":  {[]string{builtDir(t), "--console", "--detach", "--api-port=0"}, []string{"want one of them"}},
+		"a form for others":          {[]string{builtFormat(t, plan.FormatVHD), "--wait", "never", "--api-port=0"}, []string{"holds image an-image of format vhd, which kiln vm does not boot; want one of format disk or qcow2", "--wait: unknown"}},
 		"stopping what does not run": {[]string{"stop", t.TempDir()}, []string{"no machine is running there"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -63,6 +70,16 @@ func TestVMRefusesBeforeItBoots(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestVMBootsDiskAndQCOW2(t *testing.T) {
+	for _, row := range []struct{ format, disk string }{{plan.FormatDisk, bake.FileDisk}, {plan.FormatQCOW2, bake.FileQCOW2}, {"", bake.FileDisk}} {
+		dir := builtFormat(t, row.format)
+		o, _, err := vmFlags{size: "12GiB", accel: "tcg", wait: "none"}.options(dir)
+		if err != nil || o.Disk != filepath.Join(dir, row.disk) {
+			t.Errorf("format %q boots %s, %v; want %s", row.format, o.Disk, err, row.disk)
+		}
 	}
 }
 

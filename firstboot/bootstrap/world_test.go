@@ -38,7 +38,7 @@ bootstrap: {token: ` + token + `}
 `
 
 const (
-	bakedText = `{"image":"qemu","profile":"control-plane","release":"v1.36","role":"control-plane","version":"v1.36.3-4f1c2ab0",
+	bakedText = `{"profile":"control-plane","release":"v1.36","role":"control-plane","version":"v1.36.3-4f1c2ab0",
 "kubernetes":"v1.36.3","timestamp":"2026-01-02T03:04:05Z","sandboxImage":"registry.example/pause:3.10.2",
 "containerImages":{"registry.example/pause:3.10.2":"sha256:aa","registry.example/etcd:3.6.8-0":"sha256:bb"}}`
 	profileText = `{"apiVersion":"kiln/v1alpha1","kind":"Profile","name":"control-plane","role":"control-plane",

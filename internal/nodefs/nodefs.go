@@ -121,6 +121,8 @@ const (
 
 // Names on the disk (GPT partition labels and filesystem labels).
 const (
+	// LabelBIOS is what a BIOS's boot loader lies in.
+	LabelBIOS        = "bios"
 	LabelESP         = "esp"
 	LabelRootA       = "root-a"
 	LabelRootAVerity = "root-a-verity"
