@@ -34,8 +34,8 @@ type Loader interface {
 	Leave(ctx context.Context, how string) error
 }
 
-// boot makes the firmware prefer the disk and leaves the live system for it.
-func (i *Installer) boot(ctx context.Context) (string, error) {
+// prepareBoot makes the firmware prefer the disk, and decides on the way out of the live system.
+func (i *Installer) prepareBoot(ctx context.Context) (string, error) {
 	t, err := i.Open(i.disk.Path, false)
 	if err != nil {
 		return "", err
@@ -67,8 +67,12 @@ func (i *Installer) boot(ctx context.Context) (string, error) {
 			how = BootReboot
 		}
 	}
-	return how, i.Loader.Leave(ctx, how)
+	i.how = how
+	return how, nil
 }
+
+// Leave leaves the live system, after all steps.
+func (i *Installer) Leave(ctx context.Context) error { return i.Loader.Leave(ctx, i.how) }
 
 // tellFirmware is worth a try and no more: a disk boots from firmware without an entry for it, too, and a machine whose
 // firmware prefers the network comes back here, where the disk is known.

@@ -1,6 +1,7 @@
 package install
 
 import (
+	"bytes"
 	"fmt"
 
 	"github.com/kiln-os/kiln/internal/document"
@@ -18,9 +19,11 @@ const (
 
 // wanted is what the disk is to become.
 type wanted struct {
-	// manifest is the SHA-256 of install.json, identity that of what is to be carried.
-	manifest, identity string
-	node, cluster      string
+	// manifest is the SHA-256 of install.json.
+	manifest      string
+	node, cluster string
+	// carry is the content of the partition that carries the identity.
+	carry []byte
 	// wipe is the word that lets what is on the disk be destroyed; empty does not.
 	wipe string
 }
@@ -43,8 +46,8 @@ func decide(h holding, w wanted) (what, why string, err error) {
 		return doWrite, "an installation of ours was interrupted there", nil
 	case h.record != nil && h.record.State == finished && h.record.Manifest != w.manifest:
 		return doWrite, "it was installed from another image, and has never been a node", nil
-	case h.record != nil && h.record.State == finished && h.record.Identity != w.identity:
-		return doCarry, "it was installed before with another identity, and has never been a node", nil
+	case h.record != nil && h.record.State == finished && w.node != "" && (!bytes.Equal(h.carried, w.carry) || h.record.Node != w.node || h.record.Cluster != w.cluster):
+		return doCarry, "it was installed before, has never been a node or was reset, and does not carry the identity of now", nil
 	case h.record != nil && h.record.State == finished:
 		return doBoot, "it was installed before", nil
 	case h.data != "":

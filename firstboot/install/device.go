@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -63,6 +64,12 @@ func Open(path string, write bool) (*Target, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening disk: %w", err)
 	}
+	if write {
+		if err := lock(file); err != nil {
+			file.Close()
+			return nil, fmt.Errorf("opening %s: %w", path, err)
+		}
+	}
 	t := &Target{Path: path, Sector: 512, Close: file.Close}
 	if err := t.measure(file); err != nil {
 		file.Close()
@@ -90,12 +97,35 @@ func (t *Target) measure(file *os.File) error {
 	}
 	t.Sector = int64(sector)
 	t.Changed = func() error {
-		if _, err := unix.IoctlRetInt(int(file.Fd()), unix.BLKRRPART); err != nil {
+		// Whoever looks at a partition of before keeps the kernel from forgetting it, for a moment.
+		err := patiently(func() error { _, err := unix.IoctlRetInt(int(file.Fd()), unix.BLKRRPART); return err }, unix.EBUSY)
+		if err != nil {
 			return fmt.Errorf("having the kernel read the partition table: %w", err)
 		}
 		return nil
 	}
 	return nil
+}
+
+// lock keeps udev from probing the disk while it is written (systemd.io/BLOCK_DEVICE_LOCKING). The lock ends with the file.
+func lock(file *os.File) error {
+	err := patiently(func() error { return unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB) }, unix.EWOULDBLOCK)
+	if err != nil {
+		return fmt.Errorf("locking it against other programs: %w", err)
+	}
+	return nil
+}
+
+// patience is how long others may hold on to a disk that they only look at.
+const patience = 10 * time.Second
+
+// patiently tries again for a while as long as the answer is busy.
+func patiently(try func() error, busy error) error {
+	for deadline := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
+		if err := try(); !errors.Is(err, busy) || time.Now().After(deadline) {
+			return err
+		}
+	}
 }
 
 // block is a block device or a file.

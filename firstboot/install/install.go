@@ -11,7 +11,6 @@ package install
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"time"
@@ -62,6 +61,8 @@ type Installer struct {
 	why      string
 	carry    []byte
 	bootCode []byte
+	// how is the way out of the live system.
+	how string
 	// written has the parts that are on the disk, so that a step that runs again goes on behind them.
 	written map[string]bool
 }
@@ -87,7 +88,7 @@ func (i *Installer) Doing() step.List {
 	case doCarry:
 		list = step.List{{Name: "install-identity", Does: "gives the installed system the identity of now", Run: i.replaceCarried}}
 	}
-	return append(list, step.Step{Name: "install-boot", Does: "makes the firmware prefer the disk, and boots it", Run: i.boot})
+	return append(list, step.Step{Name: "install-boot", Does: "makes the firmware prefer the disk, and the installed kernel ready", Run: i.prepareBoot})
 }
 
 // All is every step of a whole installation, for people.
@@ -171,12 +172,7 @@ func (i *Installer) fits(t *Target) error {
 
 func (i *Installer) wanted() wanted {
 	r := i.Request
-	return wanted{manifest: r.SHA256, identity: i.identityDigest(), node: r.Node, cluster: r.Cluster, wipe: r.Wipe}
-}
-
-func (i *Installer) identityDigest() string {
-	sum := sha256.Sum256(i.carry)
-	return hex.EncodeToString(sum[:])
+	return wanted{manifest: r.SHA256, carry: i.carry, node: r.Node, cluster: r.Cluster, wipe: r.Wipe}
 }
 
 // whole is the partition table with the partition that carries the identity, behind all others.
@@ -199,7 +195,7 @@ func (i *Installer) carriedAt() int64 { return i.manifest.Disk.End() }
 func (i *Installer) record(state string) record {
 	r := i.Request
 	return record{State: state, Manifest: r.SHA256, Image: i.manifest.Image, Node: r.Node, Cluster: r.Cluster,
-		Identity: i.identityDigest(), Wipe: r.Wipe, Time: i.Now().UTC()}
+		Wipe: r.Wipe, Time: i.Now().UTC()}
 }
 
 // withDisk opens the disk for writing for as long as do runs. A disk that is not the one which was looked at is refused: the

@@ -116,7 +116,7 @@ func (w *world) checkContents() {
 	w.t.Helper()
 	for _, p := range w.manifest.Disk.Partitions {
 		if b, ok := w.manifest.Blob(p.Content); ok {
-			if err := verifyBlob(w.t.Context(), w.target(), b.File, p.Offset, b); err != nil {
+			if err := verifyBlob(w.t.Context(), w.target(), p.Offset, b); err != nil {
 				w.t.Errorf("there is a partition table already: %s", err)
 			}
 		}
@@ -162,6 +162,8 @@ func TestDecisions(t *testing.T) {
 		}), bootOnly, ""},
 		{"never a node, and another image", installed(func(w *world) { w.makeSet("two") }), wholeInstallation, ""},
 		{"never a node, and another identity", installed(func(w *world) { w.request.Carry.Files = map[string][]byte{"identity.yaml": []byte("other")} }), []string{"install-identity", "install-boot"}, ""},
+		{"never a node, and it carries nothing any more", installed(func(w *world) { clear(w.disk.bytes[7*mib:][:carried.Size]) }), []string{"install-identity", "install-boot"}, ""},
+		{"never a node, and another name", installed(func(w *world) { w.request.Node = "cp2" }), []string{"install-identity", "install-boot"}, ""},
 		{"a node, no identity now", installed(func(w *world) {
 			w.addState()
 			w.journal = true

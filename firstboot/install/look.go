@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/kiln-os/kiln/firstboot/carried"
 	"github.com/kiln-os/kiln/internal/document"
 	"github.com/kiln-os/kiln/internal/nodefs"
 )
@@ -27,8 +28,8 @@ type holding struct {
 	unclear string
 	// data describes what else is there; empty on a blank disk.
 	data string
-	// entries is the partition table.
-	entries []entry
+	// carried is what the partition holds that carries the identity; nil without one.
+	carried []byte
 }
 
 // stateReader tells whether partition number of the disk at path is a state partition with firstboot's journal.
@@ -45,7 +46,12 @@ func look(ctx context.Context, t *Target, hasJournal stateReader) (holding, erro
 	if err != nil {
 		return h, err
 	}
-	h.entries = entries
+	if at, ok := labelled(entries, nodefs.LabelInstall); ok && at.size == carried.Size {
+		h.carried = alignedBuffer(carried.Size)
+		if err := readFull(t, h.carried, at.offset); err != nil {
+			return h, fmt.Errorf("reading the carried identity: %w", err)
+		}
+	}
 	if state, ok := labelled(entries, nodefs.LabelState); ok {
 		if h.joined, err = hasJournal(ctx, t.Path, state.number); err != nil {
 			h.unclear = err.Error()

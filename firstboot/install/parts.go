@@ -108,22 +108,18 @@ func (i *Installer) readBootCode(ctx context.Context) error {
 }
 
 func (i *Installer) writeBlob(ctx context.Context, t *Target, offset int64, b manifest.Blob) error {
-	want, err := hex.DecodeString(b.SHA256)
-	if err != nil {
-		return err
-	}
 	reader, err := openBlob(ctx, i.Source, b)
 	if err != nil {
 		return err
 	}
 	start, said := i.Now(), i.Now()
-	w := write{name: b.File, reader: reader, offset: offset, size: b.Size, sha256: want, progress: func(done int64) {
+	stream := Stream{Name: b.File, Reader: reader, Offset: offset, Size: b.Size, Progress: func(done int64) {
 		if i.Now().Sub(said) >= visible {
 			said = i.Now()
 			i.Say("install-write", fmt.Sprintf("%s: %s of %s, %s", b.File, document.Size(done), document.Size(b.Size), rate(done, said.Sub(start))))
 		}
 	}}
-	err = w.run(ctx, t)
+	err = stream.Copy(ctx, t)
 	if closeErr := reader.Close(); err == nil && closeErr != nil {
 		err = fmt.Errorf("reading %s: %w", b.File, closeErr)
 	}
@@ -150,7 +146,7 @@ func (i *Installer) verifyParts(ctx context.Context) (string, error) {
 			if !there || !has {
 				continue
 			}
-			if err := verifyBlob(ctx, t, blob.File, p.Offset, blob); err != nil {
+			if err := verifyBlob(ctx, t, p.Offset, blob); err != nil {
 				return err
 			}
 		}
@@ -158,9 +154,30 @@ func (i *Installer) verifyParts(ctx context.Context) (string, error) {
 	})
 	if err != nil {
 		i.written = map[string]bool{}
-		return "", err
+		return "", i.blame(ctx, err)
 	}
 	return fmt.Sprintf("%s holds what it should, %s", i.disk.Path, rate(i.bytes(), i.Now().Sub(start))), nil
+}
+
+// blame finds out whether what is wrong on the disk was wrong before: then the source is at fault.
+func (i *Installer) blame(ctx context.Context, err error) error {
+	wrong, ok := errors.AsType[*differs](err)
+	if !ok {
+		return err
+	}
+	reader, openErr := openBlob(ctx, i.Source, wrong.blob)
+	if openErr != nil {
+		return errors.Join(err, openErr)
+	}
+	defer reader.Close()
+	sum := sha256.New()
+	if _, readErr := io.Copy(sum, reader); readErr != nil {
+		return errors.Join(err, fmt.Errorf("reading %s: %w", wrong.blob.File, readErr))
+	}
+	if have := hex.EncodeToString(sum.Sum(nil)); have != wrong.blob.SHA256 {
+		return fmt.Errorf("reading %s: its SHA-256 is %s; %s wants %s: the medium is damaged, or the file was changed", wrong.blob.File, have, manifest.File, wrong.blob.SHA256)
+	}
+	return err
 }
 
 func (i *Installer) verifyCarried(t *Target) error {

@@ -40,8 +40,6 @@ type record struct {
 	// Node and Cluster are the identity's; empty when the disk was installed without one.
 	Node    string `json:"node,omitempty"`
 	Cluster string `json:"cluster,omitempty"`
-	// Identity is the SHA-256 of what was carried to the disk.
-	Identity string `json:"identity,omitempty"`
 	// Wipe is the word that let this installation destroy what the disk held.
 	Wipe string `json:"wipe,omitempty"`
 	// Time is when the record was written, by a clock that may have been wrong.

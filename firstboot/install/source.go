@@ -39,6 +39,24 @@ func (d Directory) Open(_ context.Context, name string) (io.ReadCloser, error) {
 // String implements Source.
 func (d Directory) String() string { return string(d) }
 
+// Set is a live set of which some files are nearer than the others: in memory, where the live system's own root is.
+type Set struct {
+	Near Directory
+	// Far has all files.
+	Far Source
+}
+
+// Open implements Source.
+func (s Set) Open(ctx context.Context, name string) (io.ReadCloser, error) {
+	if reader, err := s.Near.Open(ctx, name); err == nil {
+		return reader, nil
+	}
+	return s.Far.Open(ctx, name)
+}
+
+// String implements Source.
+func (s Set) String() string { return s.Far.String() }
+
 // Server is a live set on an HTTP server.
 type Server struct {
 	// Base is the directory's URL.

@@ -59,15 +59,28 @@ func readBack(ctx context.Context, t *Target, offset, n int64, to ...io.Writer) 
 }
 
 // verifyBlob compares what the disk has at an offset with a digest.
-func verifyBlob(ctx context.Context, t *Target, name string, offset int64, b manifest.Blob, also ...io.Writer) error {
+func verifyBlob(ctx context.Context, t *Target, offset int64, b manifest.Blob, also ...io.Writer) error {
 	sum := sha256.New()
 	if err := readBack(ctx, t, offset, b.Size, append(also, sum)...); err != nil {
-		return fmt.Errorf("reading back %s: %w", name, err)
+		return fmt.Errorf("reading back %s: %w", b.File, err)
 	}
 	if have := hex.EncodeToString(sum.Sum(nil)); have != b.SHA256 {
-		return fmt.Errorf("reading back %s: %s has other bytes than were written to it (SHA-256 %s, want %s); the disk is bad, or something else writes to it", name, t.Path, have, b.SHA256)
+		return &differs{blob: b, disk: t.Path, have: have}
 	}
 	return nil
+}
+
+// differs says that the disk has other bytes than the blob.
+type differs struct {
+	blob manifest.Blob
+	disk string
+	have string
+}
+
+// Error implements error.
+func (d *differs) Error() string {
+	return fmt.Sprintf("reading back %s: %s has other bytes than were written to it (SHA-256 %s, want %s); the disk is bad, or something else writes to it",
+		d.blob.File, d.disk, d.have, d.blob.SHA256)
 }
 
 // verifyTree reads back the root and its hash tree, and makes the tree anew: its top has to be the root hash.
@@ -75,7 +88,7 @@ func verifyTree(ctx context.Context, t *Target, m manifest.Manifest) error {
 	rootAt, _ := m.Disk.With(manifest.ContentRoot)
 	treeAt, _ := m.Disk.With(manifest.ContentVerity)
 	var stored bytes.Buffer
-	if err := verifyBlob(ctx, t, m.Verity.File, treeAt.Offset, m.Verity, &stored); err != nil {
+	if err := verifyBlob(ctx, t, treeAt.Offset, m.Verity, &stored); err != nil {
 		return err
 	}
 	top, err := verity.ReadSuperblock(bytes.NewReader(stored.Bytes()), 0)
@@ -87,7 +100,7 @@ func verifyTree(ctx context.Context, t *Target, m manifest.Manifest) error {
 		return errors.New("reading the hash tree: it is not of the root that was written; build the live set again")
 	}
 	h := &treeHash{salt: top.Salt[:top.SaltSize], sum: sha256.New()}
-	if err := verifyBlob(ctx, t, m.Root.File, rootAt.Offset, m.Root, h); err != nil {
+	if err := verifyBlob(ctx, t, rootAt.Offset, m.Root, h); err != nil {
 		return err
 	}
 	tree, root := h.tree()

@@ -269,7 +269,10 @@ func (w *world) run() ([]string, error) {
 	if err != nil {
 		return names, err
 	}
-	return each(i.Doing(), names)
+	if names, err = each(i.Doing(), names); err != nil {
+		return names, err
+	}
+	return names, i.Leave(context.Background())
 }
 
 func each(list step.List, names []string) ([]string, error) {
