@@ -16,49 +16,16 @@ import (
 
 // describeInstall writes install.json and the compressed EFI system partition.
 func (b *build) describeInstall(dir string) error {
-	disk, err := b.disk()
-	if err != nil {
-		return err
-	}
 	if err := compress(filepath.Join(dir, fileESPZstd), b.boot.Path(fileESP)); err != nil {
 		return fmt.Errorf("compressing the EFI system partition: %w", err)
 	}
-	manifest := install.Manifest{
-		Image: b.Plan.Image.Name + " " + b.version, RootHash: b.rootHash,
-		Disk: install.Disk{ID: disk.ID, Size: int64(b.Plan.Layout().MinimumDisk())},
-	}
-	blob := func(name, host string) (install.Blob, error) {
-		info, err := os.Stat(host)
-		if err != nil {
-			return install.Blob{}, err
-		}
-		sum, err := parts.SHA256File(host)
-		return install.Blob{File: name, Size: info.Size(), SHA256: sum}, err
-	}
-	if manifest.ESP, err = blob(fileESPZstd, b.boot.Path(fileESP)); err != nil {
+	manifest := install.Manifest{Image: b.Plan.Image.Name + " " + b.version, RootHash: b.rootHash}
+	err := b.describeBlobs(&manifest)
+	if err != nil {
 		return err
 	}
-	if manifest.Root, err = blob(nodefs.LiveRoot, b.sealed.Path(fileRoot)); err != nil {
+	if manifest.Disk, err = b.installedDisk(); err != nil {
 		return err
-	}
-	if manifest.Verity, err = blob(nodefs.LiveVerity, b.sealed.Path(fileVerity)); err != nil {
-		return err
-	}
-	if b.Plan.Image.BIOS() {
-		core, err := blob(fileBIOS, b.boot.Path(fileBIOS))
-		if err != nil {
-			return err
-		}
-		code, err := blob(fileBootCode, b.boot.Path(fileBootCode))
-		if err != nil {
-			return err
-		}
-		manifest.BIOS, manifest.BootCode = &core, &code
-	}
-	for i, p := range b.Plan.Layout().Partitions {
-		manifest.Disk.Partitions = append(manifest.Disk.Partitions, install.Partition{
-			Label: p.Label, Type: p.TypeGUID, ID: disk.Partitions[i].ID, Offset: p.Offset, Size: p.Size, ReadOnly: p.ReadOnly, Content: installed(p.Content),
-		})
 	}
 	text, err := manifest.Render()
 	if err != nil {
@@ -68,6 +35,52 @@ func (b *build) describeInstall(dir string) error {
 		return fmt.Errorf("describing the installation: %w", err)
 	}
 	return os.WriteFile(filepath.Join(dir, install.File), text, 0o644)
+}
+
+// describeBlobs fills in what is written to the disk.
+func (b *build) describeBlobs(m *install.Manifest) error {
+	type entry struct {
+		blob       *install.Blob
+		name, host string
+	}
+	entries := []entry{
+		{&m.ESP, fileESPZstd, b.boot.Path(fileESP)},
+		{&m.Root, nodefs.LiveRoot, b.sealed.Path(fileRoot)},
+		{&m.Verity, nodefs.LiveVerity, b.sealed.Path(fileVerity)},
+	}
+	if b.Plan.Image.BIOS() {
+		m.BIOS, m.BootCode = &install.Blob{}, &install.Blob{}
+		entries = append(entries, entry{m.BIOS, fileBIOS, b.boot.Path(fileBIOS)}, entry{m.BootCode, fileBootCode, b.boot.Path(fileBootCode)})
+	}
+	for _, e := range entries {
+		info, err := os.Stat(e.host)
+		if err != nil {
+			return err
+		}
+		sum, err := parts.SHA256File(e.host)
+		if err != nil {
+			return err
+		}
+		*e.blob = install.Blob{File: e.name, Size: info.Size(), SHA256: sum}
+	}
+	return nil
+}
+
+// installedDisk is the partition table of the disk image, for machines that write it themselves. The node adds the state
+// partition, as on every other disk.
+func (b *build) installedDisk() (install.Disk, error) {
+	disk, err := b.disk()
+	if err != nil {
+		return install.Disk{}, err
+	}
+	layout := b.Plan.Layout()
+	result := install.Disk{ID: disk.ID, Size: int64(layout.MinimumDisk())}
+	for i, p := range layout.Partitions {
+		result.Partitions = append(result.Partitions, install.Partition{
+			Label: p.Label, Type: p.TypeGUID, ID: disk.Partitions[i].ID, Offset: p.Offset, Size: p.Size, ReadOnly: p.ReadOnly, Content: installed(p.Content),
+		})
+	}
+	return result, nil
 }
 
 // installed is a partition's content in the words of install.json.
