@@ -217,7 +217,7 @@ func livesIn(dir, home string) bool {
 // Documents, plans and rendering are pure: bytes in, values out. Whoever reads a file or a socket does so elsewhere.
 func TestDocumentsArePure(t *testing.T) {
 	pure := []string{
-		"internal/document", "internal/release", "internal/profile", "internal/cluster", "internal/nodefs",
+		"internal/document", "internal/release", "internal/profile", "internal/cluster", "internal/install", "internal/nodefs",
 		"firstboot/kubeadm", "builder/plan", "builder/schema", "builder/authority", "builder/enrol", "builder/sbom",
 	}
 	impure := []string{"os", "net/http", "syscall", "=log", "golang.org/x/sys", module + "/internal/command"}

@@ -18,7 +18,7 @@ import (
 )
 
 // bootFacts is what the initramfs leaves for firstboot.
-const bootFacts = "/run/kiln/boot.json"
+const bootFacts = nodefs.BootFacts
 
 // Labels and annotations that say which image a node runs, what it may be and on which machine it is.
 const (
