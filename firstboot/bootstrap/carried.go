@@ -19,7 +19,7 @@ func (m *Machine) bootDevice() string {
 		RootDevice string          `json:"rootDevice"`
 		Live       json.RawMessage `json:"live"`
 	}
-	text, err := os.ReadFile(m.Root.Path(bootFacts))
+	text, err := os.ReadFile(m.Root.Path(nodefs.BootFacts))
 	if err != nil || json.Unmarshal(text, &facts) != nil || facts.Live != nil {
 		return ""
 	}

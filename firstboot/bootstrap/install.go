@@ -39,7 +39,7 @@ func (m *Machine) live() (live, bool) {
 	var facts struct {
 		Live *live `json:"live"`
 	}
-	text, err := os.ReadFile(m.Root.Path(bootFacts))
+	text, err := os.ReadFile(m.Root.Path(nodefs.BootFacts))
 	if err != nil || json.Unmarshal(text, &facts) != nil || facts.Live == nil {
 		return live{}, false
 	}

@@ -46,7 +46,7 @@ func TestWhoInstalls(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			w := newWorld(t)
-			w.write(bootFacts, row.facts)
+			w.write(nodefs.BootFacts, row.facts)
 			w.write("/proc/cmdline", "kiln.platform=qemu "+row.line)
 			f := found{text: []byte(identityText + row.identity), from: "test"}
 			if err := f.parse(); err != nil {
@@ -73,7 +73,7 @@ func TestWhoInstalls(t *testing.T) {
 
 func TestWrongRule(t *testing.T) {
 	w := newWorld(t)
-	w.write(bootFacts, `{"live":{"source":"/x","files":"/x"}}`)
+	w.write(nodefs.BootFacts, `{"live":{"source":"/x","files":"/x"}}`)
 	w.write("/proc/cmdline", "kiln.install=first")
 	if _, err := w.m.installer(found{}); !document.IsInvalid(err) || !strings.Contains(err.Error(), `kernel command line: kiln.install: "first" is no condition`) {
 		t.Errorf("error is %v", err)
@@ -93,7 +93,7 @@ const smallManifest = `{"apiVersion":"kiln/v1alpha1","kind":"Install","image":"s
 // not be written ends the first boot.
 func TestInstallRefused(t *testing.T) {
 	w := newWorld(t)
-	w.write(bootFacts, `{"live":{"source":"/x","files":"/x"}}`)
+	w.write(nodefs.BootFacts, `{"live":{"source":"/x","files":"/x"}}`)
 	w.text = identityText + "install: {disk: \"serial:S1\"}\n"
 	disk := filepath.Join(t.TempDir(), "disk.raw")
 	raw := make([]byte, 16<<20)
@@ -130,7 +130,7 @@ func TestInstallRefused(t *testing.T) {
 
 func TestInstallDryRun(t *testing.T) {
 	w := newWorld(t)
-	w.write(bootFacts, `{"live":{"source":"http://10.0.2.2/root.img","files":"/x"}}`)
+	w.write(nodefs.BootFacts, `{"live":{"source":"http://10.0.2.2/root.img","files":"/x"}}`)
 	w.write("/proc/cmdline", "kiln.install=serial:S1")
 	for _, text := range []string{identityText, ""} {
 		w.text = text
@@ -147,7 +147,7 @@ func TestInstallDryRun(t *testing.T) {
 // The identity that an installer left counts when nothing on the machine has one, and goes with the node's other secrets.
 func TestCarriedIdentity(t *testing.T) {
 	w := newWorld(t)
-	w.write(bootFacts, `{"rootHash":"4f1c","rootDevice":"/dev/vda2"}`)
+	w.write(nodefs.BootFacts, `{"rootHash":"4f1c","rootDevice":"/dev/vda2"}`)
 	w.write("/sys/class/block/vda2/uevent", "DEVNAME=vda2\nPARTNAME=root-a\n")
 	w.write("/sys/class/block/vda6/uevent", "DEVNAME=vda6\nPARTNAME=kiln-install\n")
 	raw, err := carried.Encode(carried.Document{From: "http://10.0.2.2/id", Files: map[string][]byte{nodefs.IdentityFile: []byte(identityText)}})

@@ -17,9 +17,6 @@ import (
 	"github.com/kiln-os/kiln/internal/profile"
 )
 
-// bootFacts is what the initramfs leaves for firstboot.
-const bootFacts = nodefs.BootFacts
-
 // Labels and annotations that say which image a node runs, what it may be and on which machine it is.
 const (
 	labelProfile           = kubeadm.LabelProfile
@@ -138,7 +135,7 @@ func (m *Machine) rootHash() string {
 	var facts struct {
 		RootHash string `json:"rootHash"`
 	}
-	if text, err := os.ReadFile(m.Root.Path(bootFacts)); err == nil && json.Unmarshal(text, &facts) == nil && facts.RootHash != "" {
+	if text, err := os.ReadFile(m.Root.Path(nodefs.BootFacts)); err == nil && json.Unmarshal(text, &facts) == nil && facts.RootHash != "" {
 		return facts.RootHash
 	}
 	commandLine, _ := os.ReadFile(m.Root.Path("/proc/cmdline"))

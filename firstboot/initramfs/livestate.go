@@ -7,6 +7,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -36,8 +38,7 @@ func (b *boot) openLiveState(ctx context.Context) (string, error) {
 	return note, err
 }
 
-// mountStateMemory leaves half of the memory to programs, as a tmpfs does by itself. Devices are refused as on the state
-// partition of a disk they are not: containers' own device nodes lie on tmpfs of their own.
+// mountStateMemory leaves half of the memory to programs, as a tmpfs does by itself.
 func mountStateMemory(target string) error {
 	if err := unix.Mount("tmpfs", target, "tmpfs", 0, "mode=0755"); err != nil {
 		return fmt.Errorf("mounting a tmpfs at /var: %w", err)
@@ -45,19 +46,22 @@ func mountStateMemory(target string) error {
 	return nil
 }
 
-// awaitDisk waits for the disk that the rule picks. None may still come; several will not become fewer.
+// settled is how long no further disk may come before one is chosen: by then another would fit the rule, too.
+const settled = time.Second
+
+// awaitDisk waits for the disk that the rule picks. The medium that the root is on is none of them.
 func (b *boot) awaitDisk(rule disks.Rule) (disks.Disk, error) {
-	for start := time.Now(); ; time.Sleep(pollInterval) {
+	var before []disks.Disk
+	for start, changed := time.Now(), time.Now(); ; time.Sleep(pollInterval) {
 		b.coldplug.plug()
-		list := disks.List(b.sys, b.devices.dev)
-		chosen, err := disks.Pick(rule, list)
-		matches := 0
-		for _, d := range list {
-			if rule.Matches(d) {
-				matches++
-			}
+		list := slices.DeleteFunc(disks.List(b.sys, b.devices.dev), func(d disks.Disk) bool { return strings.HasPrefix(b.facts.Live.Device, d.Path) })
+		if len(list) != len(before) {
+			before, changed = list, time.Now()
 		}
-		if err == nil || matches > 0 || time.Since(start) > b.params.RootWait {
+		chosen, err := disks.Pick(rule, list)
+		quiet := time.Since(changed) > settled
+		// None may still come; several will not become fewer.
+		if quiet && (err == nil || slices.ContainsFunc(list, rule.Matches) || time.Since(start) > b.params.RootWait) {
 			return chosen, withHint(err, fmt.Sprintf("correct %s on the kernel command line; the list shows disks in the words of rules", nodefs.ParamState))
 		}
 	}

@@ -22,7 +22,7 @@ import (
 // machine runs.
 func (b *boot) findMedium(context.Context) (string, error) {
 	seen := map[string]string{}
-	for start, told := time.Now(), time.Now(); ; time.Sleep(pollInterval) {
+	for start, told := time.Now(), time.Now(); ; time.Sleep(mediumPoll) {
 		b.coldplug.plug()
 		for _, device := range b.filesystems() {
 			if strings.HasPrefix(seen[device], final) {
@@ -46,6 +46,9 @@ func (b *boot) findMedium(context.Context) (string, error) {
 		}
 	}
 }
+
+// mediumPoll is longer than that of partitions: each look reads from a drive that may be slow.
+const mediumPoll = 200 * time.Millisecond
 
 // final begins what is true of a device for good, so that it is not looked at again.
 const final = "is "

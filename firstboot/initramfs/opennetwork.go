@@ -19,13 +19,10 @@ func (b *boot) openNetwork(ctx context.Context) (string, error) {
 	if len(config.Links) == 0 {
 		from = "DHCP on every interface"
 	}
-	own, where, err := b.offlineNetwork(ctx)
-	if err != nil {
-		return "", err
+	if own, where := b.offlineNetwork(ctx); len(own.Links) > 0 {
+		config, from = own, where
 	}
-	if own != nil {
-		config, from = *own, where
-	}
+	var err error
 	b.network, err = network.Up(ctx, network.Options{
 		Config: config, Kernel: network.Netlink{Sys: b.sys}, DHCP: network.Client{HTTPBoot: b.params.Root.kind == fromDHCP},
 		Wait: b.params.RootWait, Plug: b.coldplug.plug, Say: b.console.say,
@@ -53,6 +50,3 @@ func writeResolver(dir string, servers []netip.Addr) error {
 	}
 	return os.WriteFile(filepath.Join(dir, "resolv.conf"), []byte(text.String()), 0o644)
 }
-
-// offlineNetwork is the network of an identity that is on the machine already; nil when there is none.
-func (b *boot) offlineNetwork(context.Context) (*network.Config, string, error) { return nil, "", nil }

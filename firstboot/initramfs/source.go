@@ -1,21 +1,23 @@
 package initramfs
 
 import (
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/url"
 	"strings"
 
 	"github.com/kiln-os/kiln/firstboot/disks"
+	"github.com/kiln-os/kiln/firstboot/source"
 	"github.com/kiln-os/kiln/internal/nodefs"
 )
 
 // Source is where the root comes from; the zero value is a disk.
 type Source struct {
 	kind sourceKind
-	// url is that of root.img, ca the pin of the server's certificate.
-	url, ca string
+	// url is that of root.img.
+	url string
+	// ca is the pin of the server's certificate, nil when there is none.
+	ca *source.Pin
 }
 
 type sourceKind int
@@ -48,13 +50,13 @@ func parseSource(value string) (sourceKind, string, error) {
 	return fromURL, value, nil
 }
 
-// parsePin reads kiln.root.ca: the SHA-256 of a certificate, with colons between its bytes or without.
-func parsePin(value string) (string, error) {
-	pin := strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(value, "sha256:"), ":", ""))
-	if raw, err := hex.DecodeString(pin); err != nil || len(raw) != 32 {
-		return "", fmt.Errorf("kernel command line: %s: %q is not the SHA-256 of a certificate; want 64 hexadecimal digits", nodefs.ParamRootCA, value)
+// parsePin reads kiln.root.ca.
+func parsePin(value string) (*source.Pin, error) {
+	pin, err := source.ParsePin(value)
+	if err != nil {
+		return nil, fmt.Errorf("kernel command line: %s: %w", nodefs.ParamRootCA, err)
 	}
-	return pin, nil
+	return &pin, nil
 }
 
 // parseState reads kiln.state; memory is no rule.
@@ -76,7 +78,7 @@ func (p Params) contradictions() error {
 		errs = append(errs, fmt.Errorf("kernel command line: %s: is for live boots, and there is no %s; leave it out, or say where the root comes from",
 			nodefs.ParamState, nodefs.ParamRoot))
 	}
-	if strings.HasPrefix(p.Root.url, "https:") && p.Root.ca == "" {
+	if strings.HasPrefix(p.Root.url, "https:") && p.Root.ca == nil {
 		errs = append(errs, fmt.Errorf("kernel command line: %s: missing; %s is an https URL, and the initramfs trusts only a certificate whose SHA-256 it is told",
 			nodefs.ParamRootCA, nodefs.ParamRoot))
 	}

@@ -76,6 +76,9 @@ type Node struct {
 	// Kubelet holds fields of KubeletConfiguration (kubelet.config.k8s.io/v1beta1) for this node alone; they win over the
 	// profile's and the cluster's.
 	Kubelet map[string]any `json:"kubelet,omitempty"`
+	// Network is how the machine reaches its network; without it, every interface asks a DHCP server. It holds in the initramfs
+	// of a live boot, too, when the identity is found without a network.
+	Network *MachineNetwork `json:"network,omitempty"`
 	// Registration is what the cluster's operator lets this node be, signed with the cluster's certificate authority: see
 	// Statement. A control plane puts on the Node what a kubelet may not give itself. It is no secret.
 	Registration string `json:"registration,omitempty"`

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -21,6 +20,7 @@ import (
 	"github.com/containerd/go-dmverity/pkg/verity"
 
 	"github.com/kiln-os/kiln/firstboot/initramfs/hashtree"
+	"github.com/kiln-os/kiln/firstboot/source"
 )
 
 const blocks = 300
@@ -165,7 +165,7 @@ func TestRoot(t *testing.T) {
 			}))
 			defer server.Close()
 			var said []string
-			client := Client{HTTP: NewHTTP(""), Stall: 200 * time.Millisecond, Wait: func(context.Context, time.Duration) error { return nil },
+			client := Client{HTTP: NewHTTP(nil), Stall: 200 * time.Millisecond, Wait: func(context.Context, time.Duration) error { return nil },
 				Say: func(format string, args ...any) { said = append(said, fmt.Sprintf(format, args...)) }}
 			if tt.name == "never whole" {
 				client.Patience = time.Nanosecond
@@ -202,7 +202,7 @@ func TestRootEndsWithItsContext(t *testing.T) {
 	defer server.Close()
 	ctx, cancel := context.WithTimeoutCause(t.Context(), 50*time.Millisecond, errors.New("enough"))
 	defer cancel()
-	err := Client{HTTP: NewHTTP("")}.Root(ctx, server.URL, tree, make(memory, len(data)))
+	err := Client{HTTP: NewHTTP(nil)}.Root(ctx, server.URL, tree, make(memory, len(data)))
 	if err == nil || !strings.Contains(err.Error(), "enough") {
 		t.Errorf("have %v", err)
 	}
@@ -233,7 +233,7 @@ func TestSmall(t *testing.T) {
 				n++
 			}))
 			defer server.Close()
-			client := Client{HTTP: NewHTTP(""), Wait: func(context.Context, time.Duration) error { return nil }}
+			client := Client{HTTP: NewHTTP(nil), Wait: func(context.Context, time.Duration) error { return nil }}
 			text, err := client.Small(t.Context(), Small{URL: server.URL + "/f", Limit: 1024, Check: sound})
 			if tt.wantErr == "" && (err != nil || string(text) != "sound") {
 				t.Errorf("have %q, %v", text, err)
@@ -258,13 +258,16 @@ func TestPins(t *testing.T) {
 	server.StartTLS()
 	defer server.Close()
 	sum := sha256.Sum256(server.Certificate().Raw)
-	own := hex.EncodeToString(sum[:])
-	for _, tt := range []struct{ name, pin, path, wantErr string }{
-		{name: "the server's", pin: own, path: "/"},
-		{name: "in capitals", pin: strings.ToUpper(own), path: "/"},
+	own, other := source.Pin(sum), source.Pin{1}
+	for _, tt := range []struct {
+		name          string
+		pin           *source.Pin
+		path, wantErr string
+	}{
+		{name: "the server's", pin: &own, path: "/"},
 		{name: "none", path: "/", wantErr: "https needs the SHA-256 of the server's certificate: add kiln.root.ca"},
-		{name: "another", pin: strings.Repeat("ab", 32), path: "/", wantErr: "the server's certificate has the SHA-256 " + own},
-		{name: "away from https", pin: own, path: "/away", wantErr: "from https on to http://127.0.0.1:1/plain"},
+		{name: "another", pin: &other, path: "/", wantErr: "kiln.root.ca: is " + other.String() + ", but 127.0.0.1 shows other certificates (" + own.String()},
+		{name: "away from https", pin: &own, path: "/away", wantErr: "from https on to http://127.0.0.1:1/plain"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			attempts := 0

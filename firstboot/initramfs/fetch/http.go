@@ -2,18 +2,15 @@ package fetch
 
 import (
 	"context"
-	"crypto/sha256"
-	"crypto/tls"
-	"crypto/x509"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"strings"
 	"time"
 
+	"github.com/kiln-os/kiln/firstboot/source"
+	"github.com/kiln-os/kiln/internal/document"
 	"github.com/kiln-os/kiln/internal/nodefs"
 )
 
@@ -72,10 +69,9 @@ func explain(ctx context.Context, err error) error {
 	if cause := context.Cause(ctx); cause != nil {
 		return cause
 	}
-	var certificate *tls.CertificateVerificationError
 	var pin pinError
 	var refused redirectError
-	if errors.As(err, &certificate) || errors.As(err, &pin) || errors.As(err, &refused) {
+	if document.IsInvalid(err) || errors.As(err, &pin) || errors.As(err, &refused) {
 		return permanent{err}
 	}
 	return err
@@ -135,20 +131,19 @@ type redirectError struct{ error }
 
 type pinError struct{ error }
 
-// NewHTTP is a client for one server. Pin is the SHA-256 of its certificate, or of that of an authority in its chain, 64
-// hexadecimal digits: the initramfs knows no authorities of its own, so that https without a pin is never trusted.
-func NewHTTP(pin string) *http.Client {
+// NewHTTP is a client for one server. Pin stands for its certificate, or for that of an authority in its chain: the initramfs
+// knows no authorities of its own, so that https without a pin (nil) is never trusted.
+func NewHTTP(pin *source.Pin) *http.Client {
 	transport := &http.Transport{
-		DialContext:         (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
-		TLSHandshakeTimeout: 15 * time.Second,
+		DialContext: (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
 		// The file's own bytes are wanted, whatever they look like.
 		DisableCompression: true,
-		TLSClientConfig: &tls.Config{
-			MinVersion: tls.VersionTLS12,
-			// The pin is checked instead, below.
-			InsecureSkipVerify: true,
-			VerifyConnection:   func(state tls.ConnectionState) error { return checkPin(state, pin) },
+		DialTLSContext: func(context.Context, string, string) (net.Conn, error) {
+			return nil, pinError{fmt.Errorf("https needs the SHA-256 of the server's certificate: add %s", nodefs.ParamRootCA)}
 		},
+	}
+	if pin != nil {
+		transport = pin.Transport(transport, nodefs.ParamRootCA)
 	}
 	return &http.Client{Transport: transport, CheckRedirect: func(req *http.Request, via []*http.Request) error {
 		if len(via) > 5 {
@@ -159,33 +154,4 @@ func NewHTTP(pin string) *http.Client {
 		}
 		return nil
 	}}
-}
-
-// checkPin accepts the server's own certificate by its hash, whatever it says; with an authority's hash, the server's has
-// to be issued by it, for that name, and be valid now.
-func checkPin(state tls.ConnectionState, pin string) error {
-	if pin == "" {
-		return pinError{fmt.Errorf("https needs the SHA-256 of the server's certificate: add %s", nodefs.ParamRootCA)}
-	}
-	for i, certificate := range state.PeerCertificates {
-		sum := sha256.Sum256(certificate.Raw)
-		if !strings.EqualFold(hex.EncodeToString(sum[:]), pin) {
-			continue
-		}
-		if i == 0 {
-			return nil
-		}
-		roots, between := x509.NewCertPool(), x509.NewCertPool()
-		roots.AddCert(certificate)
-		for _, other := range state.PeerCertificates[1:] {
-			between.AddCert(other)
-		}
-		_, err := state.PeerCertificates[0].Verify(x509.VerifyOptions{DNSName: state.ServerName, Roots: roots, Intermediates: between})
-		if err != nil {
-			return pinError{fmt.Errorf("the server's certificate: %w", err)}
-		}
-		return nil
-	}
-	sum := sha256.Sum256(state.PeerCertificates[0].Raw)
-	return pinError{fmt.Errorf("the server's certificate has the SHA-256 %x and no authority with it that %s names (%s)", sum, nodefs.ParamRootCA, pin)}
 }

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/kiln-os/kiln/internal/cluster"
 	"github.com/kiln-os/kiln/internal/nodefs"
 )
 
@@ -269,11 +270,6 @@ func parseBond(value string) (Link, error) {
 	return link, errors.Join(errs...)
 }
 
-// BondModes are the kernel's modes, by their numbers.
-func BondModes() []string {
-	return []string{"balance-rr", "active-backup", "balance-xor", "broadcast", "802.3ad", "balance-tlb", "balance-alb"}
-}
-
 // hashPolicies are the kernel's transmit hash policies, by their numbers.
 func hashPolicies() []string {
 	return []string{"layer2", "layer3+4", "layer2+3", "encap2+3", "encap3+4", "vlan+srcmac"}
@@ -294,7 +290,7 @@ func (b *Bond) set(option string) error {
 	var err error
 	switch key {
 	case "mode":
-		b.Mode, err = choose(BondModes())
+		b.Mode, err = choose(cluster.BondModes())
 	case "miimon":
 		if b.Monitor, err = strconv.Atoi(value); err != nil || b.Monitor < 0 {
 			err = fmt.Errorf("miimon: %q is no number of milliseconds", value)
