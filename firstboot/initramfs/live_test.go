@@ -155,3 +155,14 @@ func TestWriteResolver(t *testing.T) {
 		t.Errorf("have %q, %v", text, err)
 	}
 }
+
+func TestLimitJournal(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "journald.conf.d")
+	if err := limitJournal(dir); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(dir + "/50-kiln-live.conf")
+	if err != nil || !strings.Contains(string(text), "\n[Journal]\nSystemMaxUse=64M\n") {
+		t.Errorf("have %q, %v", text, err)
+	}
+}

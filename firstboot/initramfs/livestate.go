@@ -3,6 +3,7 @@ package initramfs
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -23,7 +24,8 @@ func (b *boot) openLiveState(ctx context.Context) (string, error) {
 	if b.params.State.IsZero() {
 		b.facts.StateCreated = true
 		b.facts.Live.State = nodefs.StateMemory
-		return "in memory: it is gone when the machine stops", mountStateMemory(filepath.Join(sysroot, nodefs.State))
+		err := errors.Join(mountStateMemory(filepath.Join(sysroot, nodefs.State)), limitJournal(nodefs.JournalRuntime))
+		return "in memory: it is gone when the machine stops", err
 	}
 	chosen, err := b.awaitDisk(b.params.State)
 	if err != nil {
@@ -44,6 +46,15 @@ func mountStateMemory(target string) error {
 		return fmt.Errorf("mounting a tmpfs at /var: %w", err)
 	}
 	return nil
+}
+
+// limitJournal keeps systemd's journal, which lies in /var, from taking the memory that a disk would have for it.
+func limitJournal(dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	text := "# Left by the initramfs: /var is in memory.\n[Journal]\nSystemMaxUse=64M\n"
+	return os.WriteFile(filepath.Join(dir, "50-kiln-live.conf"), []byte(text), 0o644)
 }
 
 // settled is how long no further disk may come before one is chosen: by then another would fit the rule, too.

@@ -99,6 +99,8 @@ const (
 	LiveFiles = "/run/kiln/live"
 	// Medium is where the medium is mounted that the root is on.
 	Medium = "/run/kiln/medium"
+	// JournalRuntime is where systemd-journald looks for settings of this boot only.
+	JournalRuntime = "/run/systemd/journald.conf.d"
 	// NetworkRuntime is where systemd-networkd looks for what belongs to this boot only.
 	NetworkRuntime = "/run/systemd/network"
 )
