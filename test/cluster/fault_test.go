@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -93,50 +92,6 @@ func TestFaults(t *testing.T) {
 	})
 }
 
-// TestPowerCutsWhileJoining cuts the power of every node of a cluster in the middle of each step of its first boot, again
-// and again, until it is through. The load balancer is absent at first: refused connections, then lost packets.
-func TestPowerCutsWhileJoining(t *testing.T) {
-	w := newWorld(t)
-	all := members(3, 1)
-	f := w.newFleet(t, "cuts", all, "certificates: uploaded\n")
-	f.balancer.Stop()
-	f.powerOn(t)
-
-	// The founder needs no balancer; the others say which of the two it is.
-	worker1 := f.machines["worker1"]
-	expect(t, worker1, `endpoint: .*refuse`, 2*time.Minute)
-	must(t, f.balancer.Start())
-	must(t, f.balancer.Drop(t.Context()))
-	expect(t, worker1, `endpoint: .*(time|answer)`, 2*time.Minute)
-	expect(t, f.machines["cp1"], `^kubeadm-init: .*etcd`, 3*time.Minute)
-	must(t, f.machines["cp1"].PowerOff())
-	must(t, f.machines["cp1"].PowerOn(t.Context()))
-	expect(t, f.machines["cp1"], `^record: `, 5*time.Minute)
-	must(t, f.balancer.Pass(t.Context()))
-
-	for _, cut := range []struct{ node, at string }{
-		{"worker1", `^kubeadm-join: \[kubelet-start\]`},
-		{"cp2", `^kubeadm-join: \[control-plane\]`},
-		{"cp2", `^kubeadm-join: \[etcd\]`},
-		{"cp3", `^kubeadm-join: .*\[etcd\] Waiting`},
-		{"cp3", `^(register|ready): `},
-	} {
-		n := f.machines[cut.node]
-		if _, err := n.WaitConsole(t.Context(), regexp.MustCompile(cut.at), 4*time.Minute); err != nil {
-			// It may have been through before: then there was nothing to cut.
-			t.Logf("%s was not seen at %s: %v", cut.node, cut.at, err)
-			continue
-		}
-		must(t, n.PowerOff())
-		t.Logf("cut %s at %s", cut.node, cut.at)
-		must(t, n.PowerOn(t.Context()))
-	}
-	eventually(t, "all Ready", 8*time.Minute, f.allReady(f.names...))
-	eventually(t, "every first boot told", 3*time.Minute, f.allTold(f.names...))
-	f.mustBeWhole(t, all)
-	f.mustHoldNoSecrets(t)
-}
-
 // TestThreeInitialisers gives three control planes identities that all say initialise: one founds, the others stop and say
 // why, and there is one cluster.
 func TestThreeInitialisers(t *testing.T) {
@@ -204,14 +159,6 @@ func (f *fleet) rerender(t *testing.T, initialiser string) (dir string) {
 	return copied
 }
 
-// identityOf is the Ignition config of a node in a directory of kiln cluster render.
-func identityOf(t *testing.T, dir, name string) []byte {
-	t.Helper()
-	ignition, err := os.ReadFile(filepath.Join(dir, "nodes", name, "config.ign"))
-	must(t, err)
-	return ignition
-}
-
 // isNot complains while a Node's Ready condition is status.
 func (f *fleet) isNot(name, status string) func(context.Context) error {
 	return func(ctx context.Context) error {
@@ -273,41 +220,4 @@ func (f *fleet) etcdIDs(t *testing.T, via string) map[string]string {
 		t.Fatalf("etcd has no members: %s", text)
 	}
 	return ids
-}
-
-// mustHoldNoSecrets looks for the token, the certificate key and private keys where people and programs look on a node.
-func (f *fleet) mustHoldNoSecrets(t *testing.T) {
-	t.Helper()
-	text, err := os.ReadFile(filepath.Join(f.identities, "nodes/cp1/identity.yaml"))
-	must(t, err)
-	token := regexp.MustCompile(`[a-z0-9]{6}\.([a-z0-9]{16})`).FindSubmatch(text)
-	key := regexp.MustCompile(`certificateKey: ['"]?([0-9a-f]{64})`).FindSubmatch(text)
-	if token == nil || key == nil {
-		t.Fatal("the identity has no token or certificate key: nothing could be found")
-	}
-	for _, name := range f.names {
-		n := f.machines[name]
-		places := map[string]string{}
-		for place, args := range map[string][]string{
-			"journal": {"journalctl", "--no-pager", "--all"}, "arguments": {"sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '"},
-			"identity copy": {"sh", "-c", "cat /var/lib/kiln/firstboot/identity.json /var/lib/kiln/firstboot/journal; ls /var/lib/kiln/firstboot"},
-		} {
-			out, err := n.Exec(t.Context(), args...)
-			must(t, err)
-			places[place] = out
-		}
-		for place, out := range places {
-			for what, secret := range map[string]string{"token": string(token[1]), "certificate key": string(key[1])} {
-				if strings.Contains(out, secret) {
-					t.Errorf("%s: the %s is in the %s", name, what, place)
-				}
-			}
-			if strings.Contains(out, "PRIVATE KEY") {
-				t.Errorf("%s: a private key is in the %s", name, place)
-			}
-		}
-		if strings.Contains(places["identity copy"], "kubeadm.yaml") {
-			t.Errorf("%s: kubeadm's configuration with the token is still there", name)
-		}
-	}
 }
