@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -26,7 +27,8 @@ import (
 func TestPowerCuts(t *testing.T) {
 	w := newWorld(t)
 	all := members(2, 1)
-	f := w.newFleet(t, "cuts", all, "certificates: uploaded\n")
+	const uploaded = "certificates: uploaded\n"
+	f := w.newFleet(t, "cuts", all, uploaded)
 	f.balancer.Stop()
 	steps := f.steps(t)
 	founded := make(chan struct{})
@@ -54,6 +56,13 @@ func TestPowerCuts(t *testing.T) {
 	eventually(t, "all Ready", 8*time.Minute, f.allReady(f.names...))
 	f.mustBeWhole(t, all)
 	f.mustHoldNoSecrets(t)
+	eventually(t, "the founder forgets the certificate key when all are in", 2*time.Minute, func(context.Context) error {
+		if _, err := os.Stat(f.machines["cp1"].OnDisk(nodefs.CertificateKeyConfig)); !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("it still has it (%v)", err)
+		}
+		return nil
+	})
+	f.testLate(t, uploaded)
 }
 
 // passAfter ends the balancer's silence when the cluster was founded without it, and it was away for long enough.
