@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -77,6 +78,9 @@ func (p plan) register(ctx context.Context) (string, error) {
 		return "", err
 	}
 	name, want := p.o.Identity.Node.Name, p.registration()
+	if err := p.registered(ctx, client); err != nil {
+		return "", err
+	}
 	refused, err := client.RegisterParts(ctx, name, want)
 	if err != nil {
 		return "", err
@@ -96,6 +100,15 @@ func (p plan) register(ctx context.Context) (string, error) {
 	}
 	text := shortened(p.m.Report.redactor.text(strings.Join(warnings, "; ")))
 	return fmt.Sprintf("%s, %d warnings", note, len(warnings)), client.Record(ctx, current, node.Event{Type: "Warning", Reason: eventIncomplete, Message: text})
+}
+
+// registered waits for the Node: kubeadm is done with a worker when its kubelet has a certificate, a moment before the kubelet
+// makes the Node.
+func (p plan) registered(ctx context.Context, client *node.Client) error {
+	return p.m.wait(ctx, waiting{step: "register", first: 100 * time.Millisecond, most: time.Second, look: func(ctx context.Context) (bool, string) {
+		_, err := client.Get(ctx, p.o.Identity.Node.Name)
+		return !node.HasCode(err, http.StatusNotFound), "waiting for the kubelet to register the Node"
+	}})
 }
 
 // registration is what this node sets itself. The taints and the other labels of a worker are set by a control plane, from

@@ -214,3 +214,23 @@ func TestRecordDoesNotLoseATokenThatIsAddedMeanwhile(t *testing.T) {
 		t.Errorf("have %v", err)
 	}
 }
+
+// kubeadm is done with a worker before its kubelet has made the Node: that is waited for, and is no failure.
+func TestRegisterWaitsForTheNode(t *testing.T) {
+	j := labelled(t, profile.Worker)
+	asked := 0
+	j.api.Fail(func(method, path string) int {
+		if method == http.MethodGet && path == "/api/v1/nodes/n2" {
+			if asked++; asked <= 3 {
+				return http.StatusNotFound
+			}
+		}
+		return 0
+	})
+	if _, err := j.plan.register(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if label := j.node().Metadata.Labels["example.org/rack"]; asked <= 3 || label != "r7" {
+		t.Errorf("after %d looks the Node has the rack %q", asked, label)
+	}
+}

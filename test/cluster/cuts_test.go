@@ -38,7 +38,7 @@ func TestPowerCuts(t *testing.T) {
 			"kubeadm-init": {etcdStarted(), said(`^kubeadm-init: \[upload-config\]`)},
 			"ready":        {{name: "after it was founded", now: begun("ready").now, then: func(context.Context) error { close(founded); return nil }}},
 		}),
-		"cp2": plan(steps["cp2"], extra{"kubeadm-join": {said(`^kubeadm-join: \[control-plane\]`), etcdStarted(), said(`^kubeadm-join: \[etcd\] Waiting`)}}),
+		"cp2": plan(steps["cp2"], extra{"kubeadm-join": {said(`^kubeadm-join: \[control-plane\]`), etcdStarted(), said(`^kubeadm-join: \[mark-control-plane\]`)}}),
 		"worker1": plan(steps["worker1"], extra{
 			"endpoint": {
 				said(`^endpoint: nobody listens at .* \(connection refused\)`).and(func(ctx context.Context) error {
