@@ -33,10 +33,8 @@ func TestPowerCuts(t *testing.T) {
 	steps := f.steps(t)
 	founded := make(chan struct{})
 	lives := map[string][]moment{
-		// Its Node cannot be Ready before the balancer is there: kube-proxy goes through it.
 		"cp1": plan(steps["cp1"], extra{
 			"kubeadm-init": {etcdStarted(), said(`^kubeadm-init: \[upload-config\]`)},
-			"ready":        {{name: "after it was founded", now: begun("ready").now, then: func(context.Context) error { close(founded); return nil }}},
 		}),
 		"cp2": plan(steps["cp2"], extra{"kubeadm-join": {said(`^kubeadm-join: \[control-plane\]`), etcdStarted(), said(`^kubeadm-join: \[mark-control-plane\]`)}}),
 		"worker1": plan(steps["worker1"], extra{
@@ -51,6 +49,9 @@ func TestPowerCuts(t *testing.T) {
 			"kubeadm-join": {said(`^kubeadm-join: \[kubelet-start\]`)},
 		}),
 	}
+	// The founder's Node cannot be Ready before the balancer is there: kube-proxy goes through it.
+	at := slices.IndexFunc(lives["cp1"], func(m moment) bool { return m.step == "ready" })
+	lives["cp1"][at].then = func(context.Context) error { close(founded); return nil }
 	f.powerOn(t)
 	f.liveThrough(t, lives)
 	eventually(t, "all Ready", 8*time.Minute, f.allReady(f.names...))
@@ -105,6 +106,8 @@ func (f *fleet) steps(t *testing.T) map[string][]string {
 // moment is one at which the power is cut.
 type moment struct {
 	name string
+	// step is set when it is the beginning of a step.
+	step string
 	// now tells whether it has come; it is asked every few milliseconds while the machine is on.
 	now func(*rung.Node) bool
 	// then, if not nil, is done while the machine is off.
@@ -119,7 +122,7 @@ func (m moment) and(then func(context.Context) error) moment {
 
 // begun is when firstboot's journal on the disk says that a step has begun in this boot.
 func begun(step string) moment {
-	return moment{name: "in " + step, now: func(n *rung.Node) bool {
+	return moment{name: "in " + step, step: step, now: func(n *rung.Node) bool {
 		text, _ := os.ReadFile(n.OnDisk(nodefs.Journal))
 		for line := range strings.Lines(string(text)) {
 			var r struct{ BootID, Step, State string }
@@ -172,9 +175,14 @@ func (f *fleet) liveThrough(t *testing.T, lives map[string][]moment) {
 	var group sync.WaitGroup
 	for name, moments := range lives {
 		group.Go(func() {
-			for _, m := range moments {
+			for i, m := range moments {
 				begin := time.Now()
-				if err := cut(ctx, f.machines[name], m); err != nil {
+				err := cut(ctx, f.machines[name], m)
+				if last := len(moments) - i; errors.Is(err, errThrough) && last <= 2 {
+					t.Logf("%s was through before it could be cut off %s", name, m.name)
+					return
+				}
+				if err != nil {
 					t.Errorf("cutting the power of %s %s: %v", name, m.name, err)
 					cancel() // the others may wait for this one
 					return
@@ -189,19 +197,22 @@ func (f *fleet) liveThrough(t *testing.T, lives map[string][]moment) {
 	}
 }
 
+// errThrough says that a first boot is over. Its last two steps take milliseconds: a cut in one may come after both.
+var errThrough = errors.New("its first boot is over")
+
 // cut waits for a moment, cuts the power, and powers the machine on again.
 func cut(ctx context.Context, n *rung.Node, m moment) error {
 	for looks, through := 0, false; !m.now(n); looks++ {
 		switch {
 		case through:
-			return fmt.Errorf("its first boot was over before that was seen; it says:\n%s", n.Console().Last(5))
+			return fmt.Errorf("%w; it says:\n%s", errThrough, n.Console().Last(5))
 		case !n.Running():
 			return errors.New("it went off by itself")
 		case ctx.Err() != nil:
 			return fmt.Errorf("it did not come so far: %w; it says:\n%s", context.Cause(ctx), n.Console().Last(5))
 		}
-		time.Sleep(3 * time.Millisecond)
-		through = looks%30 == 0 && shows(n, bootDone)
+		time.Sleep(time.Millisecond)
+		through = looks%100 == 99 && shows(n, bootDone)
 	}
 	if err := n.PowerOff(); err != nil {
 		return err
