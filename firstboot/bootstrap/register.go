@@ -50,6 +50,9 @@ func (p plan) addons(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	if err := p.serving(ctx, client); err != nil {
+		return "", err
+	}
 	applied := 0
 	for _, file := range files {
 		text, err := os.ReadFile(file)
@@ -69,6 +72,15 @@ func (p plan) addons(ctx context.Context) (string, error) {
 		}
 	}
 	return fmt.Sprintf("%d objects of %d manifests", applied, len(files)), nil
+}
+
+// serving waits for this node's own API server: after a power cut it starts anew, and forbids everything, to an administrator
+// too, until it has read the rules (kubernetes, pkg/registry/rbac/rest: poststarthook/rbac/bootstrap-roles of readyz).
+func (p plan) serving(ctx context.Context, client *node.Client) error {
+	return p.m.wait(ctx, waiting{step: "addons", first: 250 * time.Millisecond, most: 2 * time.Second, look: func(ctx context.Context) (bool, string) {
+		err := client.Healthy(ctx)
+		return err == nil, fmt.Sprintf("waiting for this node's API server: %v", err)
+	}})
 }
 
 // register makes the Node say what it is. What the API server refuses costs a warning, not the node.

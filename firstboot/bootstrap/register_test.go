@@ -234,3 +234,28 @@ func TestRegisterWaitsForTheNode(t *testing.T) {
 		t.Errorf("after %d looks the Node has the rack %q", asked, label)
 	}
 }
+
+// After a power cut the founder's API server forbids everything until it has read its rules; that is waited for.
+func TestAddonsWaitForTheRules(t *testing.T) {
+	w := newWorld(t)
+	w.founded()
+	looks := 0
+	w.api.Fail(func(_, path string) int {
+		if path == "/readyz" {
+			looks++
+		}
+		switch {
+		case looks > 4:
+			return 0
+		case path == "/readyz":
+			return http.StatusInternalServerError
+		}
+		return http.StatusForbidden
+	})
+	if err := w.run(); err != nil {
+		t.Fatal(err)
+	}
+	if said := w.out.String(); looks <= 4 || strings.Contains(said, "addons: applying") {
+		t.Errorf("after %d looks it said\n%s", looks, said)
+	}
+}
