@@ -86,7 +86,7 @@ func newWorld(t *testing.T) *world {
 	w.write(nodefs.Addons+"/10-net.yaml", addonText)
 	w.write("/proc/cmdline", "roothash=fromline kiln.platform=qemu")
 	w.write("/proc/sys/kernel/random/boot_id", "boot-1\n")
-	w.write(bootFacts, `{"rootHash":"4f1c"}`)
+	w.write(nodefs.BootFacts, `{"rootHash":"4f1c"}`)
 	w.images = serveCRI(t, w.root.Path(nodefs.ContainerdSocket))
 	w.m = OnNode(w.root, &Report{Out: w.out, Notify: func(s string) { w.notified = append(w.notified, s) }})
 	w.m.Runner = w

@@ -32,9 +32,15 @@ func inRoot(program string, args ...string) command.Command {
 // repart has systemd-repart add the state partition to a disk, or grow it. It makes the filesystem first, through a loop device
 // over the free space, and writes the partition table last and backup first: a power cut leaves a disk
 // without the partition, or with a whole one.
-func repart(ctx context.Context, runner command.Runner, disk string) error {
+//
+// Blank says that the disk has no table yet: one is made then. Otherwise a disk without one is refused.
+func repart(ctx context.Context, runner command.Runner, disk string, blank bool) error {
+	empty := "refuse"
+	if blank {
+		empty = "require"
+	}
 	return withBinds(func() error {
-		_, err := runner.Run(ctx, inRoot(repartProgram, "--dry-run=no", "--definitions="+nodefs.RepartDefinitions,
+		_, err := runner.Run(ctx, inRoot(repartProgram, "--dry-run=no", "--empty="+empty, "--definitions="+nodefs.RepartDefinitions,
 			// Without udev there is nobody to wait for, and without a machine ID nothing to derive UUIDs from.
 			"--offline=no", "--seed=random", "--no-pager", "--json=off", disk))
 		return err

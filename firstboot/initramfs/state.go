@@ -32,7 +32,7 @@ func (b *boot) openState(ctx context.Context) (string, error) {
 		err = b.createState(ctx, d)
 	case state.number == d.table.lastEntry().number && d.table.unused() > worthGrowing:
 		b.console.say("state: growing the partition by %s", document.Size(d.table.unused()))
-		err = repart(ctx, b.commands, d.path)
+		err = repart(ctx, b.commands, d.path, false)
 	}
 	if err != nil {
 		return "", err
@@ -71,7 +71,7 @@ func (b *boot) createState(ctx context.Context, d disk) error {
 			fmt.Sprintf("give the machine a disk of at least %s", document.Size(d.table.sectors*d.table.sectorSize-room+need+2*grain)))
 	}
 	b.console.say("state: none on %s yet, creating it in %s", d.path, document.Size(d.table.unused()))
-	if err := repart(ctx, b.commands, d.path); err != nil {
+	if err := repart(ctx, b.commands, d.path, b.blankState); err != nil {
 		return fmt.Errorf("creating the state partition on %s: %w", d.path, err)
 	}
 	b.facts.StateCreated = true
@@ -96,9 +96,9 @@ func (b *boot) awaitState() (disk, entry, error) {
 }
 
 func (b *boot) rereadDisk() (disk, error) {
-	d, ok := b.devices.read(b.root.disk.name)
+	d, ok := b.devices.read(b.stateDisk)
 	if !ok {
-		return d, fmt.Errorf("reading %s again: the disk is gone", b.root.disk.path)
+		return d, fmt.Errorf("reading %s again: the disk is gone", b.stateDisk)
 	}
 	if d.err != nil {
 		return d, fmt.Errorf("reading %s again: %w", d.path, d.err)

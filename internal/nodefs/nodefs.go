@@ -91,14 +91,48 @@ const (
 	ResolverConfig = "/etc/systemd/resolved.conf.d"
 )
 
+// Paths of a live node, below /run: they were there before the root was.
+const (
+	// BootFacts is where the initramfs leaves what it knows, as JSON.
+	BootFacts = "/run/kiln/boot.json"
+	// LiveFiles is the tmpfs with the root that was fetched.
+	LiveFiles = "/run/kiln/live"
+	// Medium is where the medium is mounted that the root is on.
+	Medium = "/run/kiln/medium"
+	// JournalRuntime is where systemd-journald looks for settings of this boot only.
+	JournalRuntime = "/run/systemd/journald.conf.d"
+	// NetworkRuntime is where systemd-networkd looks for what belongs to this boot only.
+	NetworkRuntime = "/run/systemd/network"
+)
+
+// Names of the files of a live set: beside each other on the server, below LiveDir on a medium.
+const (
+	LiveDir    = "kiln"
+	LiveRoot   = "root.img"
+	LiveVerity = "root.verity"
+)
+
+// Values of kernel parameters.
+const (
+	// RootDHCP takes the root from the directory of the boot file that DHCP names, RootMedium from a filesystem.
+	RootDHCP   = "dhcp"
+	RootMedium = "medium"
+	// StateMemory keeps the state in memory.
+	StateMemory = "memory"
+)
+
 // Names on the disk (GPT partition labels and filesystem labels).
 const (
+	// LabelBIOS is what a BIOS's boot loader lies in.
+	LabelBIOS        = "bios"
 	LabelESP         = "esp"
 	LabelRootA       = "root-a"
 	LabelRootAVerity = "root-a-verity"
 	LabelRootB       = "root-b"
 	LabelRootBVerity = "root-b-verity"
 	LabelState       = "kiln-state"
+	// LabelInstall is the partition that an installer adds: it carries the identity to the installed system's first boot.
+	LabelInstall = "kiln-install"
 	// LabelIdentity is the label of a filesystem or partition that carries an identity.
 	LabelIdentity = "KILN"
 	// IdentityFile and IgnitionFile are looked for on that filesystem, in this order.
@@ -116,8 +150,25 @@ const (
 	ParamShell = "kiln.shell"
 	// ParamRootWait is how many seconds the initramfs waits for the root's partitions.
 	ParamRootWait = "kiln.rootwait"
+	// ParamRoot says where the root comes from when it is not on a disk: a URL of root.img, dhcp or medium.
+	ParamRoot = "kiln.root"
+	// ParamRootCA pins the certificate of the https server that has the root: its SHA-256, or that of its authority.
+	ParamRootCA = "kiln.root.ca"
+	// ParamState says where a live node keeps its state: memory, or a rule that picks a disk (firstboot/disks).
+	ParamState = "kiln.state"
+	// ParamIP, ParamVLAN, ParamBond and ParamNameserver are dracut's: the network that the root is fetched over.
+	ParamIP         = "ip"
+	ParamVLAN       = "vlan"
+	ParamBond       = "bond"
+	ParamNameserver = "nameserver"
 	// ParamReboot is how many seconds a failure of the initramfs stays on the console before the machine restarts.
 	ParamReboot = "kiln.reboot"
+	// ParamInstall is the rule that picks the disk to install to; without it a live system runs as it is.
+	ParamInstall = "kiln.install"
+	// ParamInstallWipe lets the installer destroy what the disk holds, once for each value; no value is one, too.
+	ParamInstallWipe = "kiln.install.wipe"
+	// ParamInstallSHA256 is the SHA-256 of the live set's install.json.
+	ParamInstallSHA256 = "kiln.install.sha256"
 	// ParamIdentity is the URL of the identity, with ${mac}, ${uuid}, ${serial} and ${hostname}.
 	ParamIdentity = "kiln.identity"
 	// ParamIdentityCA is the SHA-256 of a certificate that the identity's https server has to show: its own or an authority's.
