@@ -3,6 +3,7 @@ package initramfs
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -14,7 +15,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kiln-os/kiln/firstboot/disks"
-	"github.com/kiln-os/kiln/internal/document"
 	"github.com/kiln-os/kiln/internal/nodefs"
 )
 
@@ -23,7 +23,8 @@ func (b *boot) openLiveState(ctx context.Context) (string, error) {
 	if b.params.State.IsZero() {
 		b.facts.StateCreated = true
 		b.facts.Live.State = nodefs.StateMemory
-		return "in memory: it is gone when the machine stops", mountStateMemory(filepath.Join(sysroot, nodefs.State))
+		err := errors.Join(mountStateMemory(filepath.Join(sysroot, nodefs.State)), limitJournal(nodefs.JournalRuntime))
+		return "in memory: it is gone when the machine stops", err
 	}
 	chosen, err := b.awaitDisk(b.params.State)
 	if err != nil {
@@ -32,6 +33,9 @@ func (b *boot) openLiveState(ctx context.Context) (string, error) {
 	b.stateDisk = filepath.Base(chosen.Path)
 	if err := b.checkStateDisk(chosen); err != nil {
 		return "", err
+	}
+	if b.params.Root.overNetwork() && !b.cached {
+		b.keepCache(ctx)
 	}
 	note, err := b.openState(ctx)
 	b.facts.Live.State = b.facts.StateDevice
@@ -44,6 +48,15 @@ func mountStateMemory(target string) error {
 		return fmt.Errorf("mounting a tmpfs at /var: %w", err)
 	}
 	return nil
+}
+
+// limitJournal keeps systemd's journal, which lies in /var, from taking the memory that a disk would have for it.
+func limitJournal(dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	text := "# Left by the initramfs: /var is in memory.\n[Journal]\nSystemMaxUse=64M\n"
+	return os.WriteFile(filepath.Join(dir, "50-kiln-live.conf"), []byte(text), 0o644)
 }
 
 // settled is how long no further disk may come before one is chosen: by then another would fit the rule, too.
@@ -81,14 +94,6 @@ func (b *boot) checkStateDisk(chosen disks.Disk) error {
 	if !empty {
 		return withHint(fmt.Errorf("the disk for the state, %s, holds something that is no GUID partition table (%s)", chosen, d.err),
 			fmt.Sprintf("it is not overwritten: choose another disk with %s, or wipe this one (wipefs --all %s)", nodefs.ParamState, chosen.Path))
-	}
-	need, err := stateMinimum(filepath.Join(sysroot, nodefs.RepartDefinitions))
-	if err != nil {
-		return err
-	}
-	if room := chosen.Size - 4*grain; room < need {
-		return withHint(fmt.Errorf("the disk for the state, %s, is too small: the state partition needs %s", chosen, document.Size(need)),
-			"choose a larger disk with "+nodefs.ParamState)
 	}
 	b.blankState = true
 	return nil
