@@ -16,7 +16,7 @@ import (
 
 func newBuild(env environment) *cobra.Command {
 	var options plan.Options
-	var out, firstboot, mirror string
+	var out, firstboot, mirror, sign string
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:     "build IMAGE[,IMAGE…] --profile PROFILE --release RELEASE -o DIR",
@@ -37,11 +37,18 @@ left as it is. A build that is interrupted leaves DIR as it was, and the next
 one goes on from the parts that were finished. The same documents, packages and
 programs give the same bytes.
 
+With --sign, the unified kernel image and the boot loader are signed for Secure Boot,
+and DIR/secure-boot has the files that make firmware trust the key: certificate,
+signature lists, and signed variable writes for PK, KEK and db. The same key gives the
+same bytes, and everything but the signatures is as without it. The key is read by
+kiln alone; no part in the cache and no other program gets it.
+
 The kiln program needs the firstboot program beside it: it becomes the image's
 /init and the service that makes the node a member of its cluster.`,
 		Example: `  kiln build vm-disk --profile control-plane --release v1.36 -o out
   kiln build cloud-qcow2,cloud-aws,cloud-vhd --profile worker --release v1.36 -o out
   kiln build ./my-image.yaml --profile ./my-profile.yaml --release v1.36 -o out
+  kiln build metal-iso --profile worker --release v1.36 --sign db.key,db.crt -o out
   kiln build vm-disk --profile worker --release v1.36 -o out --json | jq -r .rootHash`,
 		Args: operands("IMAGE[,IMAGE…]"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -56,6 +63,10 @@ The kiln program needs the firstboot program beside it: it becomes the image's
 			if err != nil {
 				return err
 			}
+			signer, err := readSigner(sign)
+			if err != nil {
+				return err
+			}
 			w.debian.Mirror = mirror
 			if firstboot == "" {
 				firstboot = besideProgram("firstboot")
@@ -64,6 +75,7 @@ The kiln program needs the firstboot program beside it: it becomes the image's
 			shared := &oncePayload{Provider: w.payload()}
 			for _, job := range jobs {
 				job.Overlay, job.Payload, job.Firstboot = env.sources.Overlay, shared, firstboot
+				job.Signer = signer
 				job.Debian, job.Store, job.Run, job.Progress = w.debian, w.store, command.Exec{}, w.progress
 				manifest, err := bake.Run(cmd.Context(), job)
 				if err != nil {
@@ -92,6 +104,7 @@ The kiln program needs the firstboot program beside it: it becomes the image's
 	cmd.Flags().StringVarP(&out, "output", "o", "", "directory for the results")
 	cmd.Flags().StringVar(&firstboot, "firstboot", "", "the firstboot program (default: beside kiln)")
 	cmd.Flags().StringVar(&mirror, "mirror", "", "Debian mirror, or a line of sources.list (default: mmdebstrap's)")
+	cmd.Flags().StringVar(&sign, "sign", "", "KEY,CERT: files (PEM) to sign what UEFI starts with, for Secure Boot")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the manifest, and what each step took")
 	return cmd
 }

@@ -117,6 +117,12 @@ func TestDiskFile(t *testing.T) {
 	var names []string
 	for _, format := range plan.Formats() {
 		name := (Manifest{Format: format}).Disk()
+		if (plan.Image{Format: format}).Live() {
+			if name != "" {
+				t.Errorf("format %s is live and has the disk %q", format, name)
+			}
+			continue
+		}
 		if name == "" || slices.Contains(names, name) {
 			t.Errorf("format %s has the disk %q; taken are %v", format, name, names)
 		}

@@ -62,6 +62,10 @@ func (b *build) writeFormat(ctx context.Context) error {
 		return b.writeOVA(disk)
 	case plan.FormatVHD, plan.FormatGCE:
 		return b.write(disk, []string{diskFile(format)})
+	case plan.FormatPXE:
+		return b.writePXE()
+	case plan.FormatISO:
+		return b.writeISO(ctx)
 	default:
 		return fmt.Errorf("the format %q has no writer", format)
 	}

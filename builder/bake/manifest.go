@@ -38,6 +38,8 @@ type Manifest struct {
 	RootHash string `json:"rootHash"`
 	// CommandLine is the kernel's.
 	CommandLine string `json:"commandLine"`
+	// SignedBy is the SHA-256 of the certificate that Secure Boot has to trust; empty when nothing is signed.
+	SignedBy string `json:"signedBy,omitempty"`
 	// MinimumDisk is the least size of a node's disk, in bytes.
 	MinimumDisk int64 `json:"minimumDisk"`
 	// Key names everything that the files were made from.
@@ -107,7 +109,7 @@ func (b *build) describe(key string) {
 	b.manifest = Manifest{
 		Image: b.Plan.Image.Name, Platform: b.Plan.Image.Platform, Format: b.Plan.Image.Format,
 		Profile: b.Plan.Profile.Name, Release: b.Plan.Release.Name, Version: b.version, RootHash: b.rootHash,
-		CommandLine: b.Plan.CommandLine(b.rootHash), MinimumDisk: int64(b.Plan.Layout().MinimumDisk()), Key: key,
+		CommandLine: b.commandLine(), SignedBy: b.signedBy(), MinimumDisk: int64(b.Plan.Layout().MinimumDisk()), Key: key,
 		ContainerImages: b.preload.Manifests, Packages: b.packageVersions(), Sizes: b.sizes(), Timings: timings,
 		Parts: map[string]string{
 			"packages": b.packages.Name, "kernel": b.kernel.Key(), "preload": b.preload.Name, "payload": b.payloadFS.Name,

@@ -61,7 +61,7 @@ func (b *build) next(name string) string { return filepath.Join(b.Out, nextDir, 
 // writeOut makes the image's files, unless they are there.
 func (b *build) writeOut(ctx context.Context) (note string, err error) {
 	image := b.Plan.Image
-	key := parts.Key("output", "4", b.boot.Name, b.sealed.Name, image.Name, image.Format, image.Copies, b.Plan.Layout())
+	key := parts.Key("output", "4", b.boot.Name, b.sealed.Name, image.Name, image.Format, image.Copies, b.Plan.Layout(), b.live.Name)
 	_, missing := os.Stat(b.Out)
 	unlock, err := openOut(ctx, b.Out)
 	if err != nil {
@@ -91,6 +91,10 @@ func (b *build) writeOut(ctx context.Context) (note string, err error) {
 		task.Fail()
 		return "", b.outError(err)
 	}
+	if err := b.writeEnrolment(); err != nil {
+		task.Fail()
+		return "", b.outError(err)
+	}
 	task.Done("")
 	b.describe(key)
 	return "", nil
@@ -107,10 +111,14 @@ func (b *build) commit() error {
 		stays[file.Name] = true
 	}
 	for _, file := range previous.Files {
-		if !stays[file.Name] && filepath.Base(file.Name) == file.Name {
-			if err := remove(filepath.Join(b.Out, file.Name)); err != nil {
-				return err
-			}
+		if stays[file.Name] || !filepath.IsLocal(file.Name) {
+			continue
+		}
+		if err := remove(filepath.Join(b.Out, file.Name)); err != nil {
+			return err
+		}
+		if dir := filepath.Dir(file.Name); dir != "." {
+			_ = os.Remove(filepath.Join(b.Out, dir)) // only once it is empty
 		}
 	}
 	names := []string{FileSums, FileCmdline}
@@ -118,7 +126,8 @@ func (b *build) commit() error {
 		names = append(names, file.Name)
 	}
 	for _, name := range append(names, FileManifest) {
-		if err := os.Rename(b.next(name), filepath.Join(b.Out, name)); err != nil {
+		place := filepath.Join(b.Out, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(place), 0o755), os.Rename(b.next(name), place)); err != nil {
 			return err
 		}
 	}
@@ -135,7 +144,11 @@ func remove(path string) error {
 // room refuses to begin what the filesystem has no space for.
 func (b *build) room() error {
 	need := int64(b.Plan.Image.Disk.ESP) / 4
-	for _, path := range []string{b.sealed.Path(fileRoot), b.sealed.Path(fileVerity)} {
+	contents := []string{b.sealed.Path(fileRoot), b.sealed.Path(fileVerity)}
+	if b.Plan.Image.Live() {
+		contents = append(contents, b.kernel.Image(), b.boot.Path(fileInitramfs), b.live.Path(fileUKI), b.live.Path(fileESPZstd))
+	}
+	for _, path := range contents {
 		info, err := os.Stat(path)
 		if err != nil {
 			return err

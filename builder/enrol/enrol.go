@@ -107,6 +107,7 @@ func (o Options) identity(c cluster.Common) cluster.Identity {
 			Zone: c.Zone, Region: c.Region, Labels: c.Labels, Taints: c.Taints, ProviderID: c.ProviderID, Kubelet: c.Kubelet, Network: c.Network,
 		},
 		Cluster: o.Definition.Cluster(),
+		Install: c.Install,
 	}
 }
 

@@ -43,7 +43,12 @@ type Disk struct {
 	// Size is the whole disk's size in bytes.
 	Size       int64
 	Partitions []Partition
+	// BootCode is what a BIOS starts: at most 440 bytes for the beginning of the first sector. Empty leaves it zero.
+	BootCode []byte
 }
+
+// bootCodeSize is the room for code in the first sector of a GPT disk (UEFI specification, 5.2.3, "Protective MBR").
+const bootCodeSize = 440
 
 // attributeReadOnly is GPT attribute bit 60 (Discoverable Partitions Specification).
 const attributeReadOnly = 1 << 60
@@ -62,6 +67,9 @@ func (d Disk) table() *gpt.Table {
 
 func (d Disk) check() error {
 	var errs []error
+	if len(d.BootCode) > bootCodeSize {
+		errs = append(errs, fmt.Errorf("the boot code has %d bytes; the first sector has room for %d", len(d.BootCode), bootCodeSize))
+	}
 	end := int64(reserved)
 	for _, p := range d.Partitions {
 		if p.Offset < end {

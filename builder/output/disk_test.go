@@ -62,6 +62,7 @@ func writeRaw(t *testing.T, disk Disk, out string) (sum string, err error) {
 
 func TestDisk(t *testing.T) {
 	disk := testDisk(t)
+	disk.BootCode = bytes.Repeat([]byte{0xeb}, 440)
 	out := filepath.Join(t.TempDir(), "disk.raw")
 	sum, err := writeRaw(t, disk, out)
 	if err != nil {
@@ -76,6 +77,9 @@ func TestDisk(t *testing.T) {
 	}
 	if int64(len(raw)) != disk.Size {
 		t.Errorf("the disk has %d bytes; want %d", len(raw), disk.Size)
+	}
+	if !bytes.Equal(raw[:440], disk.BootCode) || raw[450] != 0xee || raw[510] != 0x55 || raw[511] != 0xaa {
+		t.Errorf("the first sector is not boot code and a protective table: %x", raw[:512])
 	}
 	for _, p := range disk.Partitions {
 		want := make([]byte, p.Size)

@@ -66,19 +66,36 @@ func (e ESP) Write(ctx context.Context, out string) error {
 	return nil
 }
 
+// leastFAT32 is the size of the smallest filesystem that is FAT32 to everybody: 65525 clusters of a sector, and the rest.
+const leastFAT32 = 34 << 20
+
+// Least is the size of the smallest partition that the files fit in, for a filesystem that never changes.
+func (e ESP) Least() (int64, error) {
+	need, err := e.need()
+	return max(leastFAT32, (need*100/budget+reserved)/reserved*reserved), err
+}
+
 // fits compares the files, and what an update adds, with the room that FAT32 leaves for them: with clusters of one
 // sector, each takes 4 bytes in both tables, and 32 sectors are reserved; one MiB is far more than the directories need.
 // What stays free is for kernels and initramfs to grow, a quarter in the years that a node's disk is not made anew.
 func (e ESP) fits() error {
+	need, err := e.need()
+	if err != nil {
+		return err
+	}
+	return CheckBudget(nodefs.LabelESP, need, e.Size)
+}
+
+func (e ESP) need() (int64, error) {
 	clusters := (e.Reserve + Sector - 1) / Sector
 	for _, file := range e.Files {
 		info, err := os.Stat(file)
 		if err != nil {
-			return err
+			return 0, err
 		}
 		clusters += (info.Size() + Sector - 1) / Sector
 	}
-	return CheckBudget(nodefs.LabelESP, clusters*(Sector+2*4)+32*Sector+1<<20, e.Size)
+	return clusters*(Sector+2*4) + 32*Sector + 1<<20, nil
 }
 
 func (e ESP) directories() []string {

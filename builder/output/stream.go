@@ -60,6 +60,9 @@ func (d Disk) tables() (*os.File, error) {
 	if err == nil {
 		err = errors.Join(memory.Truncate(d.Size), d.table().Write(writable, d.Size))
 	}
+	if err == nil {
+		_, err = memory.WriteAt(d.BootCode, 0) // behind it the disk's signature, and the protective table
+	}
 	if err != nil {
 		return nil, errors.Join(err, memory.Close())
 	}

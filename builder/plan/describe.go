@@ -44,7 +44,9 @@ type ImageFacts struct {
 	Platform     string `json:"platform"`
 	Format       string `json:"format"`
 	// Copies is never null.
-	Copies      []string `json:"copies"`
+	Copies []string `json:"copies"`
+	// Firmware is what the image starts from.
+	Firmware    []string `json:"firmware"`
 	Compression int      `json:"compression"`
 }
 
@@ -121,7 +123,7 @@ func (p Plan) Describe() Description {
 func imageFacts(i Image) ImageFacts {
 	return ImageFacts{
 		Name: i.Name, Description: i.Description, Architecture: i.Architecture,
-		Platform: i.Platform, Format: i.Format, Copies: list(i.Copies), Compression: i.Level(),
+		Platform: i.Platform, Format: i.Format, Copies: list(i.Copies), Firmware: i.Starts(), Compression: i.Level(),
 	}
 }
 

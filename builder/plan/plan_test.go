@@ -368,7 +368,7 @@ func TestFormatsAndPlatforms(t *testing.T) {
 	for _, platform := range plan.Platforms() {
 		any := false
 		for _, format := range plan.Formats() {
-			text := strings.NewReplacer("platform: qemu", "platform: "+platform, "format: disk", "format: "+format).Replace(imageText)
+			text := strings.NewReplacer("platform: qemu", "platform: "+platform, "format: disk", "format: "+format+"\nfirmware: [uefi, bios]").Replace(imageText)
 			if _, err := plan.ParseImage("i.yaml", []byte(text)); err == nil {
 				any, taken[format] = true, true
 			}

@@ -28,10 +28,14 @@ const (
 	FormatVHD   = "vhd"
 	FormatVMDK  = "vmdk"
 	FormatGCE   = "gce"
+	FormatPXE   = "pxe"
+	FormatISO   = "iso"
 )
 
 // Formats lists the files that can be made.
-func Formats() []string { return []string{FormatDisk, FormatQCOW2, FormatVHD, FormatVMDK, FormatGCE} }
+func Formats() []string {
+	return []string{FormatDisk, FormatQCOW2, FormatVHD, FormatVMDK, FormatGCE, FormatPXE, FormatISO}
+}
 
 // CopyZstd is a raw disk compressed with zstd.
 const CopyZstd = "zstd"
@@ -47,7 +51,7 @@ func formats() map[string][]string {
 		"digitalocean": {FormatQCOW2, FormatDisk, FormatVHD, FormatVMDK},
 		"gcp":          {FormatGCE},
 		"hetzner":      {FormatDisk, FormatQCOW2}, // written by the rescue system
-		"metal":        {FormatDisk},
+		"metal":        {FormatDisk, FormatPXE, FormatISO},
 		"openstack":    {FormatQCOW2, FormatDisk, FormatVHD, FormatVMDK},
 		"qemu":         {FormatDisk, FormatQCOW2},
 		"vmware":       {FormatVMDK},
@@ -73,6 +77,7 @@ func checkImage(p *document.Problems, image Image) {
 		p.Add("format", "%s cannot boot on platform %s; want %s", image.Format, image.Platform, oneOf(allowed))
 	}
 	checkCopies(p, image)
+	checkFirmware(p, image)
 	checkPackages(p, "packages", image.Packages)
 	if !packagePattern.MatchString(image.Kernel) || !strings.HasPrefix(image.Kernel, "linux-image-") {
 		p.Add("kernel", "%s; want one of Debian's linux-image- packages, as in linux-image-amd64", missingOr(image.Kernel))
@@ -136,12 +141,14 @@ func checkPackages(p *document.Problems, field string, packages []string) {
 
 // ours are the kernel arguments that the build sets, with what sets them.
 var ours = map[string]string{
-	nodefs.ParamRootHash: "it is the digest of the root that the build makes",
-	nodefs.ParamPlatform: "it is the field platform",
-	"root":               "the root is found by " + nodefs.ParamRootHash,
-	"init":               "the initramfs and systemd are part of what is sealed",
-	"rdinit":             "the initramfs and systemd are part of what is sealed",
-	"panic":              "the build sets it to 60 s",
+	nodefs.ParamRootHash:      "it is the digest of the root that the build makes",
+	nodefs.ParamPlatform:      "it is the field platform",
+	nodefs.ParamRoot:          "it is the field format",
+	"root":                    "the root is found by " + nodefs.ParamRootHash,
+	"init":                    "the initramfs and systemd are part of what is sealed",
+	"rdinit":                  "the initramfs and systemd are part of what is sealed",
+	nodefs.ParamInstallSHA256: "it is the digest of the install.json that the build makes",
+	"panic":                   "the build sets it to 60 s",
 }
 
 func checkArguments(p *document.Problems, arguments []string) {

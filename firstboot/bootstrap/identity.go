@@ -48,6 +48,8 @@ type found struct {
 	id   cluster.Identity
 	text []byte
 	from string
+	// ignition is the whole Ignition config around the identity, when it asks for more than that.
+	ignition []byte
 	// copied says that it is the copy that an earlier run made.
 	copied bool
 	// metadata is what the platform said of the machine.
@@ -96,7 +98,12 @@ func (m *Machine) own(ctx context.Context, f found, i image) (found, error) {
 	}
 	f.warnings = append(f.warnings, f.metadata.Fill(&f.id.Node)...)
 	var err error
-	if f.id, err = m.resolve(ctx, f.id, f.machine); err != nil {
+	if m.installs(f.id) {
+		f, err = m.asInstaller(f)
+	} else {
+		f.id, err = m.resolve(ctx, f.id, f.machine)
+	}
+	if err != nil {
 		return found{}, err
 	}
 	return f, checkFits(f, i)
@@ -139,7 +146,7 @@ func (m *Machine) readSource(ctx context.Context) (found, error) {
 	if err == nil {
 		err = refuseMoreThanIdentity(f)
 	}
-	return found{text: f.Text, from: f.From, metadata: f.Metadata}, err
+	return found{text: f.Text, from: f.From, ignition: f.Ignition, metadata: f.Metadata}, err
 }
 
 // refuseMoreThanIdentity refuses an Ignition config that asks for more than the identity, as long as nothing applies the

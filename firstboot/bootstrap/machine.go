@@ -17,6 +17,7 @@ import (
 	"github.com/kiln-os/kiln/firstboot/endpoint"
 	"github.com/kiln-os/kiln/firstboot/etcd"
 	"github.com/kiln-os/kiln/firstboot/fence"
+	"github.com/kiln-os/kiln/firstboot/install"
 	"github.com/kiln-os/kiln/firstboot/kubeadm"
 	"github.com/kiln-os/kiln/firstboot/node"
 	"github.com/kiln-os/kiln/firstboot/source"
@@ -50,6 +51,8 @@ type Machine struct {
 	Fence func(o *fence.Options)
 	// Look looks at the cluster through its endpoint; nil is the real way.
 	Look func(ctx context.Context, c endpoint.Cluster) endpoint.Observation
+	// Installer makes the installer of a live system; nil is the real one.
+	Installer func(r install.Request) *install.Installer
 	// Pause is how long to wait after a step's first failure; each further pause is twice as long, up to a minute.
 	Pause time.Duration
 }
@@ -89,9 +92,9 @@ func (m *Machine) findOnPlatform(ctx context.Context) (source.Found, error) {
 	if err != nil {
 		return source.Found{}, err
 	}
-	return source.Search{Sources: sources, Budget: budget, Say: func(text string) {
+	return m.search(ctx, source.Search{Sources: sources, Budget: budget, Say: func(text string) {
 		m.Report.say(event{step: "identity", message: text})
-	}}.Find(ctx)
+	}})
 }
 
 func uptime() float64 {

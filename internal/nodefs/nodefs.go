@@ -123,12 +123,16 @@ const (
 
 // Names on the disk (GPT partition labels and filesystem labels).
 const (
+	// LabelBIOS is what a BIOS's boot loader lies in.
+	LabelBIOS        = "bios"
 	LabelESP         = "esp"
 	LabelRootA       = "root-a"
 	LabelRootAVerity = "root-a-verity"
 	LabelRootB       = "root-b"
 	LabelRootBVerity = "root-b-verity"
 	LabelState       = "kiln-state"
+	// LabelInstall is the partition that an installer adds: it carries the identity to the installed system's first boot.
+	LabelInstall = "kiln-install"
 	// LabelRootCache is a live node's copy of the root that it fetched.
 	LabelRootCache = "kiln-root-cache"
 	// LabelIdentity is the label of a filesystem or partition that carries an identity.
@@ -161,6 +165,12 @@ const (
 	ParamNameserver = "nameserver"
 	// ParamReboot is how many seconds a failure of the initramfs stays on the console before the machine restarts.
 	ParamReboot = "kiln.reboot"
+	// ParamInstall is the rule that picks the disk to install to; without it a live system runs as it is.
+	ParamInstall = "kiln.install"
+	// ParamInstallWipe lets the installer destroy what the disk holds, once for each value; no value is one, too.
+	ParamInstallWipe = "kiln.install.wipe"
+	// ParamInstallSHA256 is the SHA-256 of the live set's install.json.
+	ParamInstallSHA256 = "kiln.install.sha256"
 	// ParamIdentity is the URL of the identity, with ${mac}, ${uuid}, ${serial} and ${hostname}.
 	ParamIdentity = "kiln.identity"
 	// ParamIdentityCA is the SHA-256 of a certificate that the identity's https server has to show: its own or an authority's.

@@ -158,8 +158,13 @@ esac
 exec /run/rung/kubeadm "$@"
 `
 
-// cgroupPatch is the kubelet's configuration for a host with cgroup v1. A patch has kubeadm's last word.
-const cgroupPatch = "cgroupDriver: cgroupfs\nfailCgroupV1: false\n"
+// The kubelet's configuration where the node is no machine of its own; a patch has kubeadm's last word. cgroupPatch is for a
+// host with cgroup v1. diskPatch is for a disk that belongs to the host: how full it is says nothing of the node, and a
+// kubelet that is short of disk takes no pods.
+const (
+	cgroupPatch = "cgroupDriver: cgroupfs\nfailCgroupV1: false\n"
+	diskPatch   = "evictionHard: {memory.available: 100Mi, nodefs.available: 1%, nodefs.inodesFree: 1%, imagefs.available: 1%, imagefs.inodesFree: 1%}\n"
+)
 
 // boundFiles are the files of the root that are not the image's: by path, without the leading slash.
 func (n *Node) boundFiles() (tree, error) {
@@ -171,12 +176,14 @@ func (n *Node) boundFiles() (tree, error) {
 	if err != nil {
 		return nil, err
 	}
-	if n.host.groups.legacy() {
-		if p.Patches == nil {
-			p.Patches = map[string]string{}
-		}
-		p.Patches["kubeletconfiguration9+merge.yaml"] = cgroupPatch
+	if p.Patches == nil {
+		p.Patches = map[string]string{}
 	}
+	patch := diskPatch
+	if n.host.groups.legacy() {
+		patch += cgroupPatch
+	}
+	p.Patches["kubeletconfiguration9+merge.yaml"] = patch
 	document, err := profileText(p)
 	if err != nil {
 		return nil, err

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"os"
 	"regexp"
 	"strconv"
 	"strings"
@@ -79,4 +80,17 @@ func (n *Node) PID() int { return n.init }
 func (n *Node) Shell() string {
 	c := n.command("bash")
 	return c.Name + " " + strings.Join(c.Args, " ")
+}
+
+// Service is the host's number of the process that the node's process 1 has started with this command line; 0 is none.
+func (n *Node) Service(args ...string) int {
+	children, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", n.init, n.init))
+	for _, field := range strings.Fields(string(children)) {
+		line, _ := os.ReadFile("/proc/" + field + "/cmdline")
+		if string(line) == strings.Join(args, "\x00")+"\x00" {
+			pid, _ := strconv.Atoi(field)
+			return pid
+		}
+	}
+	return 0
 }
