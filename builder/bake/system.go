@@ -72,7 +72,7 @@ var masked = []string{"systemd-getty-generator", "systemd-sysv-generator", "syst
 // packSystem packs packages, modules, overlay and what kiln itself writes.
 func (b *build) packSystem(ctx context.Context) (note string, err error) {
 	p := b.Plan
-	key := parts.Key("system-fs", "2", b.packages.Name, b.kernel.Key(), b.overlaySum, b.firstbootSum, p.Image, p.Profile, p.Release, b.preload.Manifests, b.payloadSums(), b.preload.Name)
+	key := parts.Key("system-fs", "4", b.packages.Name, b.picks, b.kernel.Key(), b.overlaySum, b.firstbootSum, p.Image, p.Profile, p.Release, b.preload.Manifests, b.payloadSums(), b.preload.Name)
 	b.version = p.Release.Kubernetes + "-" + parts.Short(key)
 	b.system, err = b.makePart(ctx, key, "system-fs", "packing packages, modules and overlay", func(ctx context.Context, dir string, task *progress.Task) error {
 		composition, err := b.composition()
@@ -107,7 +107,7 @@ func (b *build) keepText(tree *rootfs.Tree, name, dir string) error {
 func (b *build) composition() (rootfs.Composition, error) {
 	p := b.Plan
 	c := rootfs.Composition{
-		Packages: b.packages.Path("root.tar"), Overlay: b.Overlay, Kernel: b.kernel,
+		Packages: b.packages.Path("root.tar"), Picks: b.picks, Overlay: b.Overlay, Kernel: b.kernel,
 		Programs: map[string]string{nodefs.Firstboot: b.Firstboot, nodefs.ContainerImages: b.preload.Archive()},
 		Links:    map[string]string{}, Directories: []string{nodefs.Payload}, Files: map[string][]byte{},
 	}

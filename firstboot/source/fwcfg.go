@@ -32,7 +32,7 @@ func (m Machine) firmwareConfig() Source {
 		case err != nil:
 			return nil, err
 		}
-		return Identity(name, raw)
+		return m.fromConfig(name, raw)
 	}}
 }
 

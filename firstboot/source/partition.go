@@ -38,7 +38,7 @@ func (m Machine) partition() Source {
 			return nil, err
 		}
 		defer done()
-		return readDirectory(name, directory)
+		return m.readDirectory(name, directory)
 	}}
 }
 
@@ -62,9 +62,12 @@ func (m Machine) waitForDevice(ctx context.Context) (string, error) {
 }
 
 // readDirectory takes the identity from a mounted filesystem; name begins messages about it.
-func readDirectory(name, directory string) ([]byte, error) {
+func (m Machine) readDirectory(name, directory string) ([]byte, error) {
 	text, err := readLimited(filepath.Join(directory, nodefs.IdentityFile))
-	if err == nil || !errors.Is(err, fs.ErrNotExist) {
+	switch {
+	case err == nil && m.Whole:
+		return nil, nothing("it holds %s, and no Ignition config", nodefs.IdentityFile)
+	case err == nil || !errors.Is(err, fs.ErrNotExist):
 		return text, err
 	}
 	raw, err := readLimited(filepath.Join(directory, nodefs.IgnitionFile))
@@ -74,7 +77,7 @@ func readDirectory(name, directory string) ([]byte, error) {
 	case err != nil:
 		return nil, err
 	}
-	return Identity(name+", "+nodefs.IgnitionFile, raw)
+	return m.fromConfig(name+", "+nodefs.IgnitionFile, raw)
 }
 
 // kernelMount mounts read-only, without replaying a journal: what carries the identity is never written to.

@@ -32,6 +32,8 @@ const maxBytes = 1 << 20
 type Machine struct {
 	Root   nodefs.Root
 	Runner command.Runner
+	// Whole makes the sources return the Ignition config itself, with the identity in it.
+	Whole bool
 	// Mount mounts a device read-only and returns its directory and what to call when done; nil means the kernel's mount.
 	Mount func(device string) (directory string, done func(), err error)
 }
