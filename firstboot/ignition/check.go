@@ -7,14 +7,14 @@ import (
 
 	"github.com/coreos/ignition/v2/config/v3_5/types"
 
-	doc "github.com/kiln-os/kiln/internal/document"
+	"github.com/kiln-os/kiln/internal/document"
 	"github.com/kiln-os/kiln/internal/nodefs"
 )
 
 // check refuses, before anything is written, what this image cannot do. The config itself is valid: upstream's parser has
 // said so. from begins messages.
 func check(from string, c types.Config) error {
-	p := &doc.Problems{File: from}
+	p := &document.Problems{File: from}
 	if len(c.KernelArguments.ShouldExist)+len(c.KernelArguments.ShouldNotExist) > 0 {
 		p.Add("kernelArguments", "cannot be changed on a node, whose kernel command line is sealed in the image; set kernelArguments of the Image document and build again")
 	}

@@ -51,7 +51,7 @@ func (a *attempt) fetch(ctx context.Context) (string, error) {
 // render reads the rendered config, unless that was done.
 func (a *attempt) render() (err error) {
 	if a.rendered.raw == nil {
-		a.rendered, err = readDocument(a.journal.path(renderedFile))
+		a.rendered, err = readRendering(a.journal.path(renderedFile))
 	}
 	return err
 }

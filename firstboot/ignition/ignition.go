@@ -119,7 +119,7 @@ type attempt struct {
 	config  []byte
 	network bool
 	// rendered is the config with all that it names merged into it: what is applied.
-	rendered document
+	rendered rendering
 	// postponed says that the network is needed, and is not there yet.
 	postponed bool
 }

@@ -57,13 +57,15 @@ func TestIdentityInIgnition(t *testing.T) {
 		{name: "no contents", config: file(``), wantErr: []string{"storage.files[0].contents: are missing"}},
 		{name: "no file", config: `{"ignition":{"version":"3.4.0"}}`, wantErr: []string{"storage.files: has no file /etc/kiln/identity.yaml"}},
 		{name: "unused key", config: `{"ignition":{"version":"3.5.0"},"storage":{"flies":[]}}`, wantErr: []string{"flies", "line 1"}},
-		{name: "spec 2", config: `{"ignition":{"version":"2.3.0"}}`, wantErr: []string{"ignition.version: is 2.3.0; want 3.0.0 to 3.5.0"}},
+		{name: "spec 2", config: `{"ignition":{"version":"2.3.0"}}`, wantErr: []string{"ignition.version: is 2.3.0, as Cluster API", "want 3.0.0 to 3.5.0"}},
 		{name: "spec 4", config: `{"ignition":{"version":"4.0.0"}}`, wantErr: []string{"config.ign", "version"}},
 		{name: "empty", config: ``, wantErr: []string{"config.ign: "}},
 		{name: "not JSON", config: "kind: Identity\ntoken: " + secret, wantErr: []string{"config.ign: invalid character 'k'"}},
 		{name: "more than an identity", config: `{"ignition":{"version":"3.5.0"},"passwd":{"users":[{"name":"core"}]},"systemd":{"units":[{"name":"a.service"}]},
 			"storage":{"files":[{"path":"/etc/kiln/identity.yaml","contents":{"source":"data:,` + secret + `"}},{"path":"/etc/motd","contents":{"source":"data:,x"}}]}}`,
-			wantErr: []string{"not", "file /etc/motd", "user core", "unit a.service", "leave only the file"}},
+			want: secret},
+		{name: "cloud-config", config: "#cloud-config\nwrite_files: []\n# " + secret, wantErr: []string{"config.ign: is for cloud-init", "Ignition config of spec 3.0 to 3.5"}},
+		{name: "several parts for cloud-init", config: "\nContent-Type: multipart/mixed; boundary=x\n" + secret, wantErr: []string{"is for cloud-init"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -9,16 +9,16 @@ import (
 	"github.com/coreos/ignition/v2/config/v3_5/types"
 )
 
-// document is a rendered config: as values, for what is read of it, and as it was written, for what upstream reads. The
+// rendering is a rendered config: as values, for what is read of it, and as it was written, for what upstream reads. The
 // latter may have fields of a later spec.
-type document struct {
+type rendering struct {
 	types.Config
 	raw map[string]any
 }
 
-// readDocument reads the engine's cache of the config.
-func readDocument(path string) (document, error) {
-	var d document
+// readRendering reads the engine's cache of the config.
+func readRendering(path string) (rendering, error) {
+	var d rendering
 	text, err := os.ReadFile(path)
 	if err == nil {
 		err = json.Unmarshal(text, &d.Config)
@@ -33,7 +33,7 @@ func readDocument(path string) (document, error) {
 }
 
 // only is the config with nothing to do but one kind of storage, as in raid. Change gets each entry.
-func (d document) only(kind string, change func(entry map[string]any)) ([]byte, error) {
+func (d rendering) only(kind string, change func(entry map[string]any)) ([]byte, error) {
 	storage, _ := d.raw["storage"].(map[string]any)
 	entries, _ := storage[kind].([]any)
 	changed := make([]any, len(entries))
@@ -49,7 +49,7 @@ func (d document) only(kind string, change func(entry map[string]any)) ([]byte, 
 }
 
 // secrets are texts that no message may have.
-func (d document) secrets() []string {
+func (d rendering) secrets() []string {
 	var secrets []string
 	for _, user := range d.Passwd.Users {
 		if user.PasswordHash != nil && *user.PasswordHash != "" {
