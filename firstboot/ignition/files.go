@@ -57,7 +57,17 @@ func (a *attempt) undo() error {
 	return a.journal.save()
 }
 
-// writes lists the files and links that the engine makes: those of the config, and what it makes of volumes and units.
+// accounts are the files that useradd and the like write; upstream does not expect to find its own groups.
+func accounts() []string {
+	var paths []string
+	for _, name := range []string{"passwd", "group", "shadow", "gshadow", "subuid", "subgid"} {
+		// A lock is named after a process, and may seem to be held by another of the next boot.
+		paths = append(paths, "/etc/"+name, "/etc/"+name+".lock")
+	}
+	return paths
+}
+
+// writes lists the files and links that the engine makes: those of the config, and what it makes of users, volumes and units.
 func (a *attempt) writes() []string {
 	var paths []string
 	for _, file := range a.rendered.Storage.Files {
@@ -69,7 +79,7 @@ func (a *attempt) writes() []string {
 	for _, volume := range a.rendered.Storage.Luks {
 		paths = append(paths, "/etc/luks/"+volume.Name)
 	}
-	return append(paths, "/etc/crypttab", "/etc/systemd/system-preset/20-ignition.preset")
+	return append(append(paths, accounts()...), "/etc/crypttab", "/etc/systemd/system-preset/20-ignition.preset")
 }
 
 // remember copies a file that is there.

@@ -120,6 +120,7 @@ func TestCutsAnywhere(t *testing.T) {
 		t.Run(tt.cut, func(t *testing.T) {
 			w := newWorld(t, whole)
 			w.write(filepath.Join(w.root, "etc/old"), "old")
+			w.write(filepath.Join(w.root, "etc/group"), "groups")
 			for _, device := range []string{"/dev/secret", "/dev/md/pair"} {
 				w.write(filepath.Join(w.root, device), "")
 			}
@@ -137,7 +138,7 @@ func TestCutsAnywhere(t *testing.T) {
 				t.Fatal(err)
 			}
 			same(t, "the next boot", kinds(ran), append(tt.want, theEnd...)...)
-			if got := w.read("etc/new") + " " + w.read("etc/old"); got != "+ old+" {
+			if got := w.read("etc/new") + " " + w.read("etc/old") + " " + w.read("etc/group"); got != "+ old+ groups+" {
 				t.Errorf("files were written twice: %q", got)
 			}
 		})

@@ -146,7 +146,7 @@ func (w *world) stage(c command.Command) string {
 	after, _ := json.Marshal(seen)
 	w.write(state, string(after))
 	if name == "files" {
-		for _, path := range []string{"/etc/new", "/etc/old"} {
+		for _, path := range []string{"/etc/new", "/etc/old", "/etc/group"} {
 			have, _ := os.ReadFile(filepath.Join(w.root, path))
 			w.write(filepath.Join(w.root, path), string(have)+"+")
 		}
