@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 
@@ -28,7 +29,14 @@ it: kiln-ignition.service early, and kiln-ignition-network.service when the conf
 			if err := bootstrap.NoCoreDumps(); err != nil {
 				return work(err)
 			}
-			return work(ignitionOn("/", cmd).Run(cmd.Context(), network))
+			err := ignitionOn("/", cmd).Run(cmd.Context(), network)
+			if _, failed := errors.AsType[ignition.Failed](err); failed {
+				err = bootstrap.Permanent{Err: err}
+			}
+			if err != nil && bootstrap.IsPermanent(err) {
+				err = fmt.Errorf("the Ignition config cannot be applied: %w\nthe boot stops here: mend the config and boot the machine again", err)
+			}
+			return work(err)
 		},
 	}
 	cmd.Flags().BoolVar(&network, "network", false, "the network is up: look there, too, and fetch what the config names")

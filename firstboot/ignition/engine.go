@@ -50,10 +50,16 @@ func (a *attempt) engine(ctx context.Context, s stage) error {
 		Env: []string{"IGNITION_CONFIG_FILE=" + a.journal.path(configFile), "TMPDIR=" + work},
 	})
 	if exit, ok := errors.AsType[*command.ExitError](err); ok {
-		return fmt.Errorf("Ignition's stage %s ended with exit code %d:\n%s", s.name, exit.Code, report.text())
+		return Failed{fmt.Errorf("Ignition's stage %s ended with exit code %d:\n%s", s.name, exit.Code, report.text())}
 	}
 	return err
 }
+
+// Failed says that the config cannot be applied to this machine: what was tried before the error would be tried again.
+type Failed struct{ error }
+
+// Unwrap gives the error itself.
+func (f Failed) Unwrap() error { return f.error }
 
 // report reads what the engine logs: what is wrong is kept for the end, and each operation is told of.
 type report struct {

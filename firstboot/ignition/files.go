@@ -147,7 +147,7 @@ func (a *attempt) units(ctx context.Context) (string, error) {
 	}
 	args := append([]string{"--root=" + string(a.Root), "enable"}, names...)
 	if _, err := a.Runner.Run(ctx, command.Command{Name: nodefs.Systemctl, Args: args}); err != nil {
-		return "", fmt.Errorf("enabling units: %w", err)
+		return "", Failed{fmt.Errorf("enabling units: %w", err)}
 	}
 	return "enabled " + strings.Join(names, ", "), nil
 }

@@ -1,6 +1,7 @@
 package ignition
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -195,6 +196,9 @@ CRITICAL : Ignition failed: useradd "hash-of-ops": bad
 	ran, err := w.boot(false)
 	if err == nil {
 		t.Fatalf("no error after %q", ran)
+	}
+	if _, failed := errors.AsType[Failed](err); !failed {
+		t.Errorf("a config that cannot be applied would be tried again: %v", err)
 	}
 	for _, want := range []string{"stage disks ended with exit code 1", `ERROR: disks: filesystem at "/dev/md/pair" is not of the correct type`, `CRITICAL: Ignition failed: useradd "[redacted]": bad`} {
 		if !strings.Contains(err.Error(), want) {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/kiln-os/kiln/builder/vm"
 )
@@ -98,6 +99,8 @@ func TestIgnitionThatCannotBeApplied(t *testing.T) {
 	m := w.boot(t, vm.Options{Dir: w.place(t, "ignition-refused"), Ignition: withIgnition(t, w.identity(t, 6443), add), DataDisks: []string{disk}})
 	defer m.Kill()
 	expect(t, m, "upstream's report", `filesystem at ".*virtio-data0" is not of the correct type, label, or UUID \(found ext4`, serviceTime)
-	expect(t, m, "the end", `Boot stopped: `, serviceTime)
+	expect(t, m, "the end", `the boot stops here`, serviceTime)
+	// What had been waiting for this unit would begin now.
+	time.Sleep(20 * time.Second)
 	mustNotHaveSaid(t, m, "firstboot runs", `^(identity|first-boot): `)
 }
