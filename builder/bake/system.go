@@ -72,7 +72,7 @@ var masked = []string{"systemd-getty-generator", "systemd-sysv-generator", "syst
 // packSystem packs packages, modules, overlay and what kiln itself writes.
 func (b *build) packSystem(ctx context.Context) (note string, err error) {
 	p := b.Plan
-	key := parts.Key("system-fs", "4", b.packages.Name, b.picks, b.kernel.Key(), b.overlaySum, b.firstbootSum, p.Image, p.Profile, p.Release, b.preload.Manifests, b.payloadSums(), b.preload.Name)
+	key := parts.Key("system-fs", "5", b.packages.Name, b.picks, b.kernel.Key(), b.overlaySum, b.firstbootSum, p.Image, p.Profile, p.Release, b.preload.Manifests, b.payloadSums(), b.preload.Name)
 	b.version = p.Release.Kubernetes + "-" + parts.Short(key)
 	b.system, err = b.makePart(ctx, key, "system-fs", "packing packages, modules and overlay", func(ctx context.Context, dir string, task *progress.Task) error {
 		composition, err := b.composition()

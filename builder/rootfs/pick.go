@@ -44,7 +44,7 @@ func (t *Tree) pick(p Pick) error {
 	}
 	for stanza := range strings.SplitSeq(string(theirs), "\n\n") {
 		if strings.Contains("\n"+stanza+"\n", "\nPackage: "+p.Package+"\n") {
-			t.replaceContent(status, []byte(strings.TrimRight(string(ours), "\n")+"\n\n"+stanza+"\n"))
+			t.replaceContent(status, []byte(strings.TrimRight(string(ours), "\n")+"\n\n"+strings.TrimSpace(stanza)+"\n"))
 			return nil
 		}
 	}
