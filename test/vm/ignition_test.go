@@ -48,7 +48,8 @@ func dataURL(text string) object { return object{"source": "data:," + url.PathEs
 func proof(after string, commands map[string]string) object {
 	script := ""
 	for name, command := range commands {
-		script += "ExecStart=/usr/bin/sh -c 'echo proof " + name + ": $$(" + command + " 2>&1)'\n"
+		// A percent sign means something to systemd.
+		script += "ExecStart=/usr/bin/sh -c 'echo proof " + name + ": $$(" + strings.ReplaceAll(command, "%", "%%") + " 2>&1)'\n"
 	}
 	return object{"name": "kiln-proof.service", "enabled": true, "contents": `[Unit]
 Description=Say what has become of the config
@@ -117,7 +118,7 @@ func TestIgnitionFromPartition(t *testing.T) {
 	disk := w.filesystem(t, "KILN", map[string]string{"config.ign": config})
 	m := w.boot(t, vm.Options{Dir: w.place(t, "ignition"), ExtraDisks: []string{disk}})
 	defer m.Kill()
-	expect(t, m, "the identity", `^identity: node-1, control-plane, from .*config\.ign`, serviceTime)
+	expect(t, m, "the identity", `^identity: node-1, control-plane, from partition labelled KILN`, serviceTime)
 	proves(t, m, want)
 	for _, line := range m.Console().Lines() {
 		if strings.Contains(line.Text, "BEGIN") && strings.Contains(line.Text, "KEY") {
