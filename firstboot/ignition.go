@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -46,7 +47,7 @@ it: kiln-ignition.service early, and kiln-ignition-network.service when the conf
 // ignitionOn is the machine that the program runs on.
 func ignitionOn(root nodefs.Root, cmd *cobra.Command) ignition.Machine {
 	return ignition.Machine{
-		Root: root, Runner: command.Exec{}, Sync: unix.Sync,
+		Root: root, Runner: command.Exec{}, Sync: unix.Sync, DeviceWait: 90 * time.Second,
 		Say: func(text string) { fmt.Fprintln(cmd.OutOrStdout(), "ignition:", text) },
 		Find: func(ctx context.Context) ([]byte, string, error) {
 			commandLine, err := os.ReadFile(root.Path("/proc/cmdline"))

@@ -88,19 +88,29 @@ func (a *attempt) partitions(ctx context.Context) (string, error) {
 	return "", a.disks(ctx, "disks", "fetch", "partitions", nil)
 }
 
-// raid makes arrays. An array of a try that was cut off is stopped first, since it holds its members; one that was there
-// before is left alone, and the engine refuses to make it.
+// raid makes arrays. udev puts together what an earlier try has made as soon as it sees the members, and holds them: such an
+// array is stopped first. One that held them before the first try is left alone, and the engine refuses to make another of it.
 func (a *attempt) raid(ctx context.Context) (string, error) {
+	var members []string
 	for _, array := range a.rendered.Storage.Raid {
-		device := array.Name
-		if !strings.HasPrefix(device, "/dev/") {
-			device = "/dev/md/" + device
+		for _, device := range array.Devices {
+			members = append(members, string(device))
 		}
-		_, err := os.Stat(a.Root.Path(device))
-		if _, known := a.journal.Arrays[device]; !known {
-			a.journal.Arrays[device] = err == nil
-		} else if err == nil && !a.journal.Arrays[device] {
-			if _, err := a.Runner.Run(ctx, command.Command{Name: "mdadm", Args: []string{"--stop", device}}); err != nil {
+	}
+	if err := a.settle(ctx, members); err != nil {
+		return "", err
+	}
+	for _, member := range members {
+		holders := a.holders(member)
+		held, known := a.journal.Held[member]
+		if !known {
+			a.journal.Held[member] = len(holders) > 0
+		}
+		if !known || held {
+			continue
+		}
+		for _, array := range holders {
+			if _, err := a.Runner.Run(ctx, command.Command{Name: "mdadm", Args: []string{"--stop", array}}); err != nil {
 				return "", fmt.Errorf("stopping the array of an earlier try: %w", err)
 			}
 		}
@@ -153,31 +163,6 @@ func (a *attempt) filesystems(ctx context.Context) (string, error) {
 	})
 }
 
-// look writes down of each device that nobody has looked at whether there is anything on it. It returns those that had
-// nothing at an earlier try: what they have now is that try's.
-func (a *attempt) look(ctx context.Context, devices []string) (ours map[string]bool, err error) {
-	ours = map[string]bool{}
-	for _, device := range devices {
-		if blank, known := a.journal.Blank[device]; known {
-			ours[device] = blank
-			continue
-		}
-		a.journal.Blank[device] = a.isBlank(ctx, device)
-	}
-	return ours, a.journal.save()
-}
-
-// isBlank tells whether a device has no signature of anything. One that is not there, or cannot be read, is not blank.
-func (a *attempt) isBlank(ctx context.Context, device string) bool {
-	_, err := a.Runner.Run(ctx, command.Command{Name: "blkid", Args: []string{"--probe", device}})
-	exit, ok := errors.AsType[*command.ExitError](err)
-	// blkid(8): 2 is "no identifying information", also for a device that is not there.
-	if _, statErr := os.Stat(a.Root.Path(device)); statErr != nil {
-		return false
-	}
-	return ok && exit.Code == 2
-}
-
 // openVolumes opens the encrypted volumes that an earlier boot made, with the keys in the engine's state.
 func (a *attempt) openVolumes(ctx context.Context) error {
 	text, err := os.ReadFile(a.journal.path(stateFile + "luks"))
@@ -196,6 +181,9 @@ func (a *attempt) openVolumes(ctx context.Context) error {
 	for _, volume := range a.rendered.Storage.Luks {
 		if _, err := os.Stat(a.Root.Path("/dev/mapper/" + volume.Name)); err == nil || volume.Device == nil {
 			continue
+		}
+		if err := a.settle(ctx, []string{*volume.Device}); err != nil {
+			return err
 		}
 		key, err := dataurl.DecodeString(state.LuksPersistKeyFiles[volume.Name])
 		if err != nil {

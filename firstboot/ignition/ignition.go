@@ -13,6 +13,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/kiln-os/kiln/firstboot/source"
 	"github.com/kiln-os/kiln/internal/command"
@@ -33,6 +34,8 @@ type Machine struct {
 	Online bool
 	// Say tells people one line.
 	Say func(text string)
+	// DeviceWait is how long to wait for devices before the engine does.
+	DeviceWait time.Duration
 	// Sync puts what was written on all disks.
 	Sync func()
 }

@@ -21,10 +21,10 @@ type journal struct {
 	Began int `json:"began"`
 	// Blank tells of each device what was on it when a config first wanted to make something there: nothing (true) or
 	// something. What is on a blank one later is a failed try's, and may be wiped by the next; nothing else is, ever, unless the
-	// config says so. It outlives the config, as Arrays and Absent do.
+	// config says so. It outlives the config, as Held and Absent do.
 	Blank map[string]bool `json:"blank"`
-	// Arrays tells of each array whether it was there before.
-	Arrays map[string]bool `json:"arrays"`
+	// Held tells of each member of an array whether it was one of another before.
+	Held map[string]bool `json:"held"`
 	// Absent tells of each path whether there was nothing before. Of a file that was there, a copy is kept.
 	Absent map[string]bool `json:"absent"`
 }
@@ -47,7 +47,7 @@ func openJournal(dir, config string) (*journal, error) {
 	if j.Config != config {
 		j.Config, j.Done, j.Began = config, 0, 0
 	}
-	for _, m := range []*map[string]bool{&j.Blank, &j.Arrays, &j.Absent} {
+	for _, m := range []*map[string]bool{&j.Blank, &j.Held, &j.Absent} {
 		if *m == nil {
 			*m = map[string]bool{}
 		}

@@ -39,6 +39,8 @@ type world struct {
 	needNet bool
 	// stateOf is the state that each stage found.
 	stateOf map[string]string
+	// settled is what udev does with the devices that it sees.
+	settled func()
 	// engine, when set, is the real one.
 	engine string
 }
@@ -81,6 +83,10 @@ func (w *world) Run(ctx context.Context, c command.Command) (command.Usage, erro
 	case filepath.Base(c.Name) == "blkid":
 		if !w.signatures[c.Args[1]] {
 			err = &command.ExitError{Name: "blkid", Code: 2}
+		}
+	case filepath.Base(c.Name) == "udevadm":
+		if w.settled != nil {
+			w.settled()
 		}
 	default:
 		line = strings.ReplaceAll(line, "--root="+w.root, "--root=/")
