@@ -75,13 +75,14 @@ func newCacheClean(env environment) *cobra.Command {
 func newCacheTools(env environment) *cobra.Command {
 	var pinned string
 	cmd := &cobra.Command{
-		Use:   "tools build|vm|test",
+		Use:   "tools build|medium|format|vm|test",
 		Short: "Print the path of a tree of tools, making it if need be",
 		Long: `Print the path of one of the trees of Debian packages whose programs kiln runs by
-the tree's own loader: those that build, those that boot a virtual machine, and
-those that check what was built.`,
+the tree's own loader: those that build, those that make BIOS loaders and ISO
+images, those that convert disks, those that boot a virtual machine, and those that
+check what was built.`,
 		Example: "  kiln cache tools test",
-		Args:    operands("build|vm|test"),
+		Args:    operands("build|medium|format|vm|test"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r, _, err := readRelease(env, pinned)
 			if err != nil {
@@ -92,11 +93,11 @@ those that check what was built.`,
 				return err
 			}
 			trees := map[string]func(context.Context) (rootfs.Tools, error){
-				"build": w.debian.BuildTools, "vm": w.debian.VMTools, "test": w.debian.TestTools,
+				"build": w.debian.BuildTools, "medium": w.debian.MediumTools, "format": w.debian.FormatTools, "vm": w.debian.VMTools, "test": w.debian.TestTools,
 			}
 			tree, ok := trees[args[0]]
 			if !ok {
-				return usagef("there are no tools %q; want build, vm or test", args[0])
+				return usagef("there are no tools %q; want build, medium, format, vm or test", args[0])
 			}
 			tools, err := tree(cmd.Context())
 			if err != nil {

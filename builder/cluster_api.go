@@ -105,21 +105,14 @@ func (a clusterAPI) refused(what string, code int, answer []byte) error {
 	return fmt.Errorf("%s: the API at %s answered %d %s %s", what, a.server, code, http.StatusText(code), status.Reason)
 }
 
-// createToken makes or replaces the token's Secret, so that doing it again does no harm.
-func (a clusterAPI) createToken(ctx context.Context, token issue) error {
+// createToken makes or replaces the token's Secret, and returns its UID.
+func (a clusterAPI) createToken(ctx context.Context, token issue) (uid string, err error) {
 	// An applied Secret holds data: stringData would never be seen as the same. Bytes become base64.
 	data := map[string][]byte{}
 	for key, value := range token.data() {
 		data[key] = []byte(value)
 	}
-	code, answer, err := a.do(ctx, request{
-		method: http.MethodPatch, contentType: "application/apply-patch+yaml", body: token.object("data", data),
-		path: "/api/v1/namespaces/kube-system/secrets/bootstrap-token-" + token.id + "?fieldManager=kiln&force=true",
-	})
-	if err == nil && code != http.StatusOK && code != http.StatusCreated {
-		err = a.refused("creating the token", code, answer)
-	}
-	return err
+	return a.apply(ctx, applied{"creating the token", "/api/v1/namespaces/kube-system/secrets/bootstrap-token-" + token.id, token.object("data", data)})
 }
 
 // recordPath is the cluster's public record, by which a node tells an expired token from one that is not the cluster's.

@@ -31,6 +31,9 @@ running cluster and in every identity in DIR. Give the new identities to machine
 that are still to come; one that waits with an expired token looks for its new
 identity by itself. Nodes that have joined need nothing.
 
+Where the document says certificates: uploaded, the certificates are uploaded again,
+too, for control planes that are still to come, and stay for as long as the token.
+
 The cluster is reached as its administrator, by a certificate that is made for it
 and not kept. With --print the token's Secret goes to standard output instead, for
 kubectl apply -f -: it holds the token in clear. A run that was cut short is
@@ -88,7 +91,7 @@ func (f tokenFlags) renew(cmd *cobra.Command, env environment, d cluster.Definit
 	if err != nil {
 		return err
 	}
-	if err := f.issue(cmd, all.set, token); err != nil {
+	if err := f.issue(cmd, d, all, token); err != nil {
 		return err
 	}
 	if err := dir.putMembers(all.members); err != nil {
@@ -105,8 +108,12 @@ func (f tokenFlags) renew(cmd *cobra.Command, env environment, d cluster.Definit
 }
 
 // issue brings the token into the cluster, or prints what does.
-func (f tokenFlags) issue(cmd *cobra.Command, set authority.Set, token issue) error {
+func (f tokenFlags) issue(cmd *cobra.Command, d cluster.Definition, all rendered, token issue) error {
+	uploaded := d.Certificates == cluster.Uploaded
 	if f.print {
+		if uploaded {
+			warn(cmd, "the certificates are not uploaded; for control planes that are still to come, run it without --print")
+		}
 		text, err := yaml.Marshal(token.object("stringData", token.data()))
 		if err != nil {
 			return fmt.Errorf("rendering the token's Secret: %w", err)
@@ -114,14 +121,20 @@ func (f tokenFlags) issue(cmd *cobra.Command, set authority.Set, token issue) er
 		_, err = cmd.OutOrStdout().Write(text)
 		return err
 	}
-	api, err := reach(f.server, set)
+	api, err := reach(f.server, all.set)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), time.Minute)
 	defer cancel()
-	if err := api.createToken(ctx, token); err != nil {
+	uid, err := api.createToken(ctx, token)
+	if err != nil {
 		return err
+	}
+	if uploaded {
+		if err := api.uploadCertificates(ctx, all.secrets, token, uid); err != nil {
+			return err
+		}
 	}
 	return api.recordToken(ctx, token)
 }
@@ -163,15 +176,17 @@ func (i issue) until() string {
 	return "until " + i.expiration()
 }
 
-// data is what the token's Secret says (kubernetes.io/docs/reference/access-authn-authz/bootstrap-tokens), with the group that
-// kubeadm gives its tokens. It holds the token in clear.
+// joinersGroup is the group that kubeadm gives its tokens, and all its rules for nodes that join.
+const joinersGroup = "system:bootstrappers:kubeadm:default-node-token"
+
+// data is what the token's Secret says (kubernetes.io/docs/reference/access-authn-authz/bootstrap-tokens). It holds the token in clear.
 func (i issue) data() map[string]string {
 	data := map[string]string{
 		"token-id":                       i.id,
 		"token-secret":                   i.secret.Reveal(),
 		"usage-bootstrap-authentication": "true",
 		"usage-bootstrap-signing":        "true",
-		"auth-extra-groups":              "system:bootstrappers:kubeadm:default-node-token",
+		"auth-extra-groups":              joinersGroup,
 		"description":                    "token of the cluster's identities, by kiln cluster token",
 	}
 	if !i.expires.IsZero() {

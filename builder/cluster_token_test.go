@@ -31,8 +31,8 @@ import (
 type livingCluster struct {
 	t      *testing.T
 	server *httptest.Server
-	// secrets maps names to the Secrets that were applied.
-	secrets map[string]map[string]any
+	// secrets maps names to the Secrets that were applied, rules those of roles and bindings.
+	secrets, rules map[string]map[string]any
 	// record is the ConfigMap kube-public/kiln, nil for none.
 	record map[string]any
 	// conflicts is how many updates of the record somebody else is faster than.
@@ -43,7 +43,7 @@ type livingCluster struct {
 
 func newLivingCluster(t *testing.T, authorities cluster.Authorities, host string) *livingCluster {
 	t.Helper()
-	l := &livingCluster{t: t, secrets: map[string]map[string]any{}}
+	l := &livingCluster{t: t, secrets: map[string]map[string]any{}, rules: map[string]map[string]any{}}
 	authority, err := cluster.ParseCertificate(authorities.Cluster.Certificate)
 	if err != nil {
 		t.Fatal(err)
@@ -97,18 +97,25 @@ func (l *livingCluster) answer(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		l.t.Error(err)
 	}
-	name, isSecret := strings.CutPrefix(r.URL.Path, "/api/v1/namespaces/kube-system/secrets/")
+	applies := r.Method == http.MethodPatch && r.Header.Get("Content-Type") == "application/apply-patch+yaml" && r.URL.Query().Get("fieldManager") != "" &&
+		r.URL.Query().Get("force") == "true"
+	secret, isSecret := strings.CutPrefix(r.URL.Path, "/api/v1/namespaces/kube-system/secrets/")
+	rule, isRule := strings.CutPrefix(r.URL.Path, "/apis/rbac.authorization.k8s.io/v1/namespaces/kube-system/")
 	switch {
 	case l.refuse != 0:
 		w.WriteHeader(l.refuse)
 		fmt.Fprintf(w, `{"kind":"Status","reason":"Unready","message":"it was sent %x"}`, body)
-	case isSecret && r.Method == http.MethodPatch && r.Header.Get("Content-Type") == "application/apply-patch+yaml" && r.URL.Query().Get("fieldManager") != "" && r.URL.Query().Get("force") == "true":
+	case applies && (isSecret || isRule):
 		var object map[string]any
 		if err := json.Unmarshal(body, &object); err != nil {
 			l.t.Error(err)
 		}
-		l.secrets[name] = object
-		fmt.Fprint(w, "{}")
+		if isSecret {
+			l.secrets[secret] = object
+		} else {
+			l.rules[rule] = object
+		}
+		fmt.Fprintf(w, `{"metadata": {"uid": "uid of %s"}}`, secret)
 	case r.URL.Path == "/api/v1/namespaces/kube-public/configmaps/kiln":
 		l.answerRecord(w, r, body)
 	default:
@@ -216,6 +223,42 @@ func TestClusterToken(t *testing.T) {
 	before = w.state()
 	if changed := changes(before, w.mustRender()); len(changed) > 0 {
 		t.Errorf("rendering changed %q", changed)
+	}
+}
+
+// A control plane that comes when the founder has forgotten the key finds the certificates all the same.
+func TestTokenBringsTheCertificates(t *testing.T) {
+	w, l := livingWorld(t)
+	w.edit("certificates: staged", "certificates: uploaded")
+	if r := w.token(l); r.code != exitDone {
+		t.Fatalf("exit code %d: %s", r.code, r.err)
+	}
+	s := w.secrets()
+	id, _, _ := strings.Cut(s.Token.Reveal(), ".")
+	var uploaded struct {
+		Metadata struct{ OwnerReferences []map[string]any }
+		Data     map[string][]byte
+	}
+	raw, _ := json.Marshal(l.secrets["kubeadm-certs"])
+	if err := json.Unmarshal(raw, &uploaded); err != nil {
+		t.Fatal(err)
+	}
+	owner := map[string]any{"apiVersion": "v1", "kind": "Secret", "name": "bootstrap-token-" + id, "uid": "uid of bootstrap-token-" + id}
+	if o := uploaded.Metadata.OwnerReferences; len(o) != 1 || !maps.Equal(o[0], owner) {
+		t.Errorf("the certificates belong to %v", o)
+	}
+	if len(uploaded.Data) != 8 || strings.Contains(string(raw), "PRIVATE KEY") {
+		t.Errorf("uploaded are %v", slices.Sorted(maps.Keys(uploaded.Data)))
+	}
+	role, binding := fmt.Sprint(l.rules["roles/kubeadm:kubeadm-certs"]), fmt.Sprint(l.rules["rolebindings/kubeadm:kubeadm-certs"])
+	if !strings.Contains(role, "resourceNames:[kubeadm-certs]") || !strings.Contains(role, "verbs:[get]") || !strings.Contains(binding, "system:bootstrappers:kubeadm:default-node-token") {
+		t.Errorf("the rules are %s, %s", role, binding)
+	}
+	if key := w.identity("nodes/cp2").Bootstrap.CertificateKey.Reveal(); key == "" || key != s.CertificateKey.Reveal() {
+		t.Error("the identity of a control plane that joins has another key")
+	}
+	if r := w.token(l, "--print"); r.code != exitDone || !strings.Contains(r.err, "warning: the certificates are not uploaded") {
+		t.Errorf("printing: exit code %d, errors %q", r.code, r.err)
 	}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -27,6 +28,23 @@ func complete(env environment, kind string, flag bool) completion {
 			}
 		}
 		return names, cobra.ShellCompDirectiveDefault
+	}
+}
+
+// completeList does the same for a list of names with commas between them, none of them twice.
+func completeList(env environment, kind string) completion {
+	one := complete(env, kind, false)
+	return func(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
+		last := strings.LastIndexByte(prefix, ',') + 1
+		names, directive := one(cmd, args, prefix[last:])
+		before := strings.Split(prefix[:last], ",")
+		var offered []string
+		for _, name := range names {
+			if !slices.Contains(before, name) {
+				offered = append(offered, prefix[:last]+name)
+			}
+		}
+		return offered, directive
 	}
 }
 

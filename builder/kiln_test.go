@@ -78,7 +78,7 @@ func firstDifference(got, want string) string {
 }
 
 func TestShowGolden(t *testing.T) {
-	for _, row := range []struct{ image, profile string }{{"vm-disk", "control-plane"}, {"vm-disk", "worker"}, {"metal-disk", "worker"}} {
+	for _, row := range []struct{ image, profile string }{{"vm-disk", "control-plane"}, {"vm-disk", "worker"}, {"metal-disk", "worker"}, {"cloud-vmdk", "worker"}} {
 		name := "show-" + row.image + "-" + row.profile
 		t.Run(name, func(t *testing.T) {
 			text := kiln(t, "show", row.image, "--profile", row.profile, "--release", "v1.36")
@@ -103,7 +103,7 @@ func TestListAndNamesAgree(t *testing.T) {
 	if err := json.Unmarshal([]byte(asJSON.out), &catalogue); err != nil || asJSON.code != exitDone {
 		t.Fatalf("exit code %d, %v", asJSON.code, err)
 	}
-	for kind, want := range map[string]string{"images": "metal-disk vm-disk", "profiles": "control-plane worker", "releases": "v1.36"} {
+	for kind, want := range map[string]string{"images": "cloud-aws cloud-gce cloud-qcow2 cloud-vhd cloud-vmdk metal-disk metal-iso metal-pxe vm-disk", "profiles": "control-plane worker", "releases": "v1.36"} {
 		var names []string
 		for _, entry := range catalogue[kind] {
 			// Names are what a user types: a document is called after its file.
@@ -131,13 +131,16 @@ func TestWrongCommandLines(t *testing.T) {
 		{"missing operand", []string{"show"}, "kiln: kiln show: IMAGE is missing; want kiln show IMAGE --profile PROFILE --release RELEASE [flags]\nkiln: see kiln show --help\n"},
 		{"too many operands", []string{"list", "a", "b"}, "kiln: kiln list: \"a b\" is one argument too many; want kiln list [flags]\nkiln: see kiln list --help\n"},
 		{"missing profile", []string{"show", "vm-disk"}, "kiln: --profile is missing; want one of control-plane, worker, or the path of a document\nkiln: see kiln show --help\n"},
-		{"every unknown name at once", []string{"show", "vm-dsk", "-p", "controlplane", "-r", "v1.35"}, `kiln: unknown image "vm-dsk"; did you mean vm-disk? kiln comes with metal-disk, vm-disk (or give the path of a document, as in ./image.yaml)
+		{"every unknown name at once", []string{"show", "vm-dsk", "-p", "controlplane", "-r", "v1.35"}, `kiln: unknown image "vm-dsk"; did you mean vm-disk? kiln comes with cloud-aws, cloud-gce, cloud-qcow2, cloud-vhd, cloud-vmdk, metal-disk, metal-iso, metal-pxe, vm-disk (or give the path of a document, as in ./image.yaml)
 kiln: unknown profile "controlplane"; did you mean control-plane? kiln comes with control-plane, worker (or give the path of a document, as in ./profile.yaml)
 kiln: unknown release "v1.35"; did you mean v1.36? kiln comes with v1.36 (or give the path of a document, as in ./release.yaml)
 `},
-		{"no such file", []string{"show", dir + "/none.yaml", "-p", "worker"}, "kiln: image " + dir + "/none.yaml: there is no such file; give the path of a document or a name: kiln comes with metal-disk, vm-disk\n"},
+		{"no such file", []string{"show", dir + "/none.yaml", "-p", "worker"}, "kiln: image " + dir + "/none.yaml: there is no such file; give the path of a document or a name: kiln comes with cloud-aws, cloud-gce, cloud-qcow2, cloud-vhd, cloud-vmdk, metal-disk, metal-iso, metal-pxe, vm-disk\n"},
 		{"unknown kind", []string{"schema", "pod"}, "kiln: unknown kind \"pod\"; want Image, Profile, Release, Cluster, Identity\nkiln: see kiln schema --help\n"},
-		{"unknown image for build", []string{"build", "vm", "-p", "worker", "-o", dir + "/out"}, "kiln: unknown image \"vm\"; kiln comes with metal-disk, vm-disk (or give the path of a document, as in ./image.yaml)\n"},
+		{"an image named twice", []string{"build", "vm-disk,cloud-gce,vm-disk", "-p", "worker", "-o", dir + "/out"}, "kiln: image vm-disk is named twice; name it once\nkiln: see kiln build --help\n"},
+		{"one unknown image of several", []string{"build", "vm-disk,cloud-gcp", "-p", "worker", "-o", dir + "/out"}, "kiln: unknown image \"cloud-gcp\"; did you mean cloud-gce? kiln comes with cloud-aws, cloud-gce, cloud-qcow2, cloud-vhd, cloud-vmdk, metal-disk, metal-iso, metal-pxe, vm-disk (or give the path of a document, as in ./image.yaml)\n"},
+		{"no name between commas", []string{"build", "vm-disk,", "-p", "worker", "-o", dir + "/out"}, "kiln: unknown image \"\"; kiln comes with cloud-aws, cloud-gce, cloud-qcow2, cloud-vhd, cloud-vmdk, metal-disk, metal-iso, metal-pxe, vm-disk (or give the path of a document, as in ./image.yaml)\n"},
+		{"unknown image for build", []string{"build", "vm", "-p", "worker", "-o", dir + "/out"}, "kiln: unknown image \"vm\"; kiln comes with cloud-aws, cloud-gce, cloud-qcow2, cloud-vhd, cloud-vmdk, metal-disk, metal-iso, metal-pxe, vm-disk (or give the path of a document, as in ./image.yaml)\n"},
 	}
 	for _, row := range rows {
 		t.Run(row.summary, func(t *testing.T) {
@@ -174,7 +177,7 @@ kind: Profile
 name: mine
 role: [worker]
 `, `kiln: IMAGE: disk.esp: 256 has no unit; want a whole number and KiB, MiB, GiB or TiB, as in 512MiB
-kiln: IMAGE: fromat: unknown field; want one of apiVersion, architecture, compression, description, disk, format, kernel, kernelArguments, kind, modules, name, packages, platform
+kiln: IMAGE: fromat: unknown field; want one of apiVersion, architecture, compression, copies, description, disk, firmware, format, kernel, kernelArguments, kind, modules, name, packages, platform
 kiln: IMAGE: modules: want a list, have the text "virtio_blk"
 kiln: PROFILE: role: want text (put quotes around it), have a list
 `},
@@ -199,7 +202,7 @@ files: {/usr/bin/kubelet: "not this one"}
 kiln: PROFILE: units.kubelet.service: is disabled here, but every node needs it; leave it out
 `},
 		{"the wrong kind", "apiVersion: kiln/v1alpha1\nkind: Profile\nname: p1\nrole: worker\n", "", `kiln: IMAGE: kind: is "Profile"; want Image
-kiln: IMAGE: role: unknown field; want one of apiVersion, architecture, compression, description, disk, format, kernel, kernelArguments, kind, modules, name, packages, platform
+kiln: IMAGE: role: unknown field; want one of apiVersion, architecture, compression, copies, description, disk, firmware, format, kernel, kernelArguments, kind, modules, name, packages, platform
 kiln: PROFILE: the document is empty; want a Profile document of kiln/v1alpha1
 `},
 	}
@@ -265,9 +268,12 @@ func TestCompletion(t *testing.T) {
 		args []string
 		want string
 	}{
-		{[]string{"show", ""}, "metal-disk vm-disk"},
+		{[]string{"show", ""}, "cloud-aws cloud-gce cloud-qcow2 cloud-vhd cloud-vmdk metal-disk metal-iso metal-pxe vm-disk"},
 		{[]string{"show", "v"}, "vm-disk"},
-		{[]string{"build", ""}, "metal-disk vm-disk"},
+		{[]string{"build", ""}, "cloud-aws cloud-gce cloud-qcow2 cloud-vhd cloud-vmdk metal-disk metal-iso metal-pxe vm-disk"},
+		{[]string{"build", "vm-disk,cloud-v"}, "vm-disk,cloud-vhd vm-disk,cloud-vmdk"},
+		{[]string{"build", "vm-disk,v"}, ""},
+		{[]string{"build", "vm-disk", ""}, ""},
 		{[]string{"show", "vm-disk", "--profile", ""}, "control-plane worker"},
 		{[]string{"show", "vm-disk", "--release", ""}, "v1.36"},
 		{[]string{"schema", ""}, "image profile release cluster identity"},

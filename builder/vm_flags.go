@@ -7,17 +7,22 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/kiln-os/kiln/builder/bake"
+	"github.com/kiln-os/kiln/builder/plan"
 	"github.com/kiln-os/kiln/builder/vm"
 	"github.com/kiln-os/kiln/internal/command"
 	"github.com/kiln-os/kiln/internal/document"
 )
 
+// bootable are the files that a virtual machine of kiln boots from.
+func bootable() []string { return []string{bake.FileDisk, bake.FileQCOW2} }
+
 // options checks the flags before anything is made.
 func (f vmFlags) options(dir string) (vm.Options, vm.Accel, error) {
 	o := vm.Options{
-		Disk: filepath.Join(dir, bake.FileDisk), MemoryMiB: f.memory, CPUs: f.cpus, Ignition: f.identity,
+		MemoryMiB: f.memory, CPUs: f.cpus, Ignition: f.identity,
 		KernelArguments: f.extra, APIPort: f.port, Detach: f.detach, Host: command.Exec{},
 	}
 	manifest, err := bake.ReadManifest(dir)
@@ -25,9 +30,19 @@ func (f vmFlags) options(dir string) (vm.Options, vm.Accel, error) {
 		return o, "", err
 	}
 	var problems []error
+	o.Disk = filepath.Join(dir, manifest.Disk())
+	if !slices.Contains(bootable(), manifest.Disk()) {
+		problems = append(problems, usagef("%s: holds image %s of format %s, which kiln vm does not boot; want one of format %s or %s, as vm-disk or cloud-qcow2 are",
+			dir, manifest.Image, manifest.Format, plan.FormatDisk, plan.FormatQCOW2))
+	}
 	accel, err := vm.ParseAccel(f.accel)
 	if err != nil {
 		problems = append(problems, usageError{err})
+	}
+	if o.Firmware, err = vm.ParseFirmware(f.firmware); err != nil {
+		problems = append(problems, usageError{err})
+	} else if f.extra != "" && o.Firmware != vm.UEFI {
+		problems = append(problems, usagef("--append reaches the kernel by way of UEFI without Secure Boot only; leave out --append or --firmware"))
 	}
 	size, err := document.ParseSize(f.size)
 	if err != nil {

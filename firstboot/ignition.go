@@ -1,10 +1,8 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -12,7 +10,6 @@ import (
 
 	"github.com/kiln-os/kiln/firstboot/bootstrap"
 	"github.com/kiln-os/kiln/firstboot/ignition"
-	"github.com/kiln-os/kiln/firstboot/source"
 	"github.com/kiln-os/kiln/internal/command"
 	"github.com/kiln-os/kiln/internal/nodefs"
 )
@@ -48,18 +45,7 @@ it: kiln-ignition.service early, and kiln-ignition-network.service when the conf
 func ignitionOn(root nodefs.Root, cmd *cobra.Command) ignition.Machine {
 	return ignition.Machine{
 		Root: root, Runner: command.Exec{}, Sync: unix.Sync, DeviceWait: 90 * time.Second,
-		Say: func(text string) { fmt.Fprintln(cmd.OutOrStdout(), "ignition:", text) },
-		Find: func(ctx context.Context) ([]byte, string, error) {
-			commandLine, err := os.ReadFile(root.Path("/proc/cmdline"))
-			if err != nil {
-				return nil, "", fmt.Errorf("reading kernel command line: %w", err)
-			}
-			platform := source.Parameter(string(commandLine), nodefs.ParamPlatform)
-			sources, err := source.ForPlatform(platform, source.Machine{Root: root, Runner: command.Exec{}, Whole: true})
-			if err != nil {
-				return nil, "", err
-			}
-			return source.Find(ctx, sources)
-		},
+		Say:  func(text string) { fmt.Fprintln(cmd.OutOrStdout(), "ignition:", text) },
+		Find: bootstrap.OnNode(root, bootstrap.NewReport(cmd.OutOrStdout())).Beside,
 	}
 }

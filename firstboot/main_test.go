@@ -77,7 +77,7 @@ func TestExitCodes(t *testing.T) {
 		{"dry run", []string{"run", "--dry-run", "--root", good}, 0, "kubeadm-init", ""},
 		{"status before all", []string{"status", "--root", good}, 0, "first boot: pending", ""},
 		{"other release", []string{"run", "--root", wrong}, 78, "QEMU fw_cfg opt/com.coreos/config: release: is v1.30, but this image carries v1.36", ""},
-		{"no platform", []string{"run", "--dry-run", "--root", node(t, "quiet")}, 78, "", "kiln.platform: is missing; want qemu or metal"},
+		{"no platform", []string{"run", "--dry-run", "--root", node(t, "quiet")}, 78, "", "kiln.platform: is missing; want aws, azure"},
 		{"no image", []string{"run", "--dry-run", "--root", t.TempDir()}, 78, "", "boot an image that kiln built"},
 	}
 	for _, tt := range tests {

@@ -186,6 +186,7 @@ func TestSharpDependenciesHaveOneHome(t *testing.T) {
 	}{
 		{"os/exec", []string{"internal/command"}, "every program is started one way, with a context, a kept end of its errors and a recorder for tests"},
 		{"github.com/diskfs/go-diskfs", []string{"builder/output"}, "its known defects are mended or checked for in one place"},
+		{"github.com/foxboron/go-uefi", []string{"builder/secureboot"}, "whoever signs holds the key, and that is one place"},
 		{"github.com/google/go-containerregistry", []string{"builder/preload", "builder/payload"}, "container images are the payload's and the preload's concern"},
 		{"github.com/coreos/ignition", []string{"firstboot/source", "firstboot/ignition"}, "an Ignition config is one of the sources of an identity, and may ask for more"},
 		{"github.com/spf13/cobra", []string{"=builder", "=firstboot"}, "only the two programs have command lines"},
@@ -217,7 +218,7 @@ func livesIn(dir, home string) bool {
 // Documents, plans and rendering are pure: bytes in, values out. Whoever reads a file or a socket does so elsewhere.
 func TestDocumentsArePure(t *testing.T) {
 	pure := []string{
-		"internal/document", "internal/release", "internal/profile", "internal/cluster", "internal/nodefs",
+		"internal/document", "internal/release", "internal/profile", "internal/cluster", "internal/install", "internal/nodefs",
 		"firstboot/kubeadm", "builder/plan", "builder/schema", "builder/authority", "builder/enrol", "builder/sbom",
 	}
 	impure := []string{"os", "net/http", "syscall", "=log", "golang.org/x/sys", module + "/internal/command"}

@@ -27,9 +27,12 @@ func NewToken() (document.Secret, error) {
 	return document.NewSecret(string(token)), nil
 }
 
+// certificateKeySize is that of an AES-256 key, in bytes.
+const certificateKeySize = 32
+
 // NewCertificateKey makes the key that uploaded certificates are encrypted with: AES-256, as hexadecimal digits.
 func NewCertificateKey() (document.Secret, error) {
-	key := make([]byte, 32)
+	key := make([]byte, certificateKeySize)
 	if _, err := rand.Read(key); err != nil {
 		return document.Secret{}, err
 	}

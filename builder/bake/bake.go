@@ -16,6 +16,7 @@ import (
 	"github.com/kiln-os/kiln/builder/preload"
 	"github.com/kiln-os/kiln/builder/progress"
 	"github.com/kiln-os/kiln/builder/rootfs"
+	"github.com/kiln-os/kiln/builder/secureboot"
 	"github.com/kiln-os/kiln/internal/command"
 	"github.com/kiln-os/kiln/internal/step"
 )
@@ -31,6 +32,9 @@ type Options struct {
 	Firstboot string
 	// Out is the directory for the results.
 	Out string
+
+	// Signer signs what UEFI firmware starts; nil leaves it unsigned.
+	Signer *secureboot.Signer
 
 	Debian   rootfs.Debian
 	Store    parts.Store
@@ -64,10 +68,15 @@ type build struct {
 	// firstbootSum is the SHA-256 of the firstboot program.
 	firstbootSum string
 	overlaySum   string
-	version      string
-	rootHash     string
-	diskSum      string
-	manifest     Manifest
+	// live is the part with what a live system is started by; of other formats it is empty.
+	live parts.Part
+	// installSum is the SHA-256 of the live set's install.json.
+	installSum string
+	version    string
+	rootHash   string
+	manifest   Manifest
+	// made are the files that are to come into the output directory.
+	made []File
 	// unlock lets other builds into the output directory.
 	unlock func()
 }
@@ -85,7 +94,8 @@ func (b *build) steps() step.List {
 		{Name: "system-fs", Does: "pack packages, modules and overlay", Run: b.packSystem},
 		{Name: "seal", Does: "join both and hash every block", Run: b.seal},
 		{Name: "boot", Does: "make initramfs, unified kernel image and EFI system partition", Run: b.makeBoot},
-		{Name: "disk", Does: "write the disk image", Run: b.writeDisk},
+		{Name: "live", Does: "make what a live system starts and installs from, for formats that are live", Run: b.makeLive},
+		{Name: "write", Does: "write the image in its format", Run: b.writeOut},
 		{Name: "sbom", Does: "list all packages, programs and modules inside", Run: b.writeSBOM},
 	}
 }
@@ -104,8 +114,7 @@ func Run(ctx context.Context, o Options) (Manifest, error) {
 	for _, s := range b.steps() {
 		begin, cpu := time.Now(), cpuSeconds()
 		note, err := "", ctx.Err()
-		// Once the disk is replaced, only going on to the end leaves the directory right.
-		if err == nil || b.diskSum != "" {
+		if err == nil {
 			note, err = s.Run(ctx)
 		}
 		if err != nil && ctx.Err() != nil {

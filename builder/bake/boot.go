@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"maps"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 
@@ -36,14 +38,8 @@ func (b *build) seal(ctx context.Context) (note string, err error) {
 		if err := seal.Join(root, b.system.Path("system.squashfs"), b.payloadFS.Path("payload.squashfs")); err != nil {
 			return err
 		}
-		if err := b.checkFits(root, plan.ContentRoot); err != nil {
-			return err
-		}
 		hash, err := seal.Verity(root, filepath.Join(dir, fileVerity), key)
 		if err != nil {
-			return err
-		}
-		if err := b.checkFits(filepath.Join(dir, fileVerity), plan.ContentVerity); err != nil {
 			return err
 		}
 		return os.WriteFile(filepath.Join(dir, fileRootHash), []byte(hash+"\n"), 0o644)
@@ -51,21 +47,31 @@ func (b *build) seal(ctx context.Context) (note string, err error) {
 	if err != nil {
 		return "", err
 	}
+	if err := b.checkFits(); err != nil {
+		return "", err
+	}
 	hash, err := os.ReadFile(b.sealed.Path(fileRootHash))
 	b.rootHash = strings.TrimSpace(string(hash))
 	return "", err
 }
 
-// checkFits refuses a content that has outgrown its partition before anything is made from it.
-func (b *build) checkFits(path string, content plan.Content) error {
-	info, err := os.Stat(path)
+// checkFits refuses a root that has outgrown its partition. The part may have been made for an image with larger ones.
+func (b *build) checkFits() error {
+	root, err := os.Stat(b.sealed.Path(fileRoot))
 	if err != nil {
 		return err
 	}
-	for _, p := range b.Plan.Layout().Partitions {
-		if p.Content == content && info.Size() > p.Size {
-			return b.explain(&output.TooLargeError{Partition: p.Label, Need: info.Size(), Have: p.Size})
-		}
+	tree, err := os.Stat(b.sealed.Path(fileVerity))
+	if err != nil {
+		return err
+	}
+	disk := b.Plan.Image.Disk
+	if err := output.CheckBudget(nodefs.LabelRootA, root.Size(), int64(disk.Root)); err != nil {
+		return err
+	}
+	// The partition of the tree is sized for a full root.
+	if tree.Size() > int64(disk.Verity) {
+		return &output.TooLargeError{Partition: nodefs.LabelRootAVerity, Need: tree.Size(), Have: int64(disk.Verity)}
 	}
 	return nil
 }
@@ -73,7 +79,16 @@ func (b *build) checkFits(path string, content plan.Content) error {
 // makeBoot makes what the firmware loads.
 func (b *build) makeBoot(ctx context.Context) (note string, err error) {
 	image := b.Plan.Image
-	key := parts.Key("boot", "2", b.sealed.Name, filepath.Base(b.tools.Dir), b.kernel.Key(), b.firstbootSum, image, b.version)
+	// Of the image only what is in these files: a platform's formats share them.
+	inputs := []any{b.Plan.CommandLine(b.rootHash), image.Modules, image.Disk.ESP, image.BIOS(), b.signedBy()}
+	if image.BIOS() {
+		grub, err := b.grub(ctx)
+		if err != nil {
+			return "", err
+		}
+		inputs = append(inputs, filepath.Base(grub.Tools.Dir))
+	}
+	key := parts.Key("boot", "4", b.sealed.Name, filepath.Base(b.tools.Dir), b.kernel.Key(), b.firstbootSum, inputs, b.version)
 	b.boot, err = b.makePart(ctx, key, "boot", "making initramfs, unified kernel image and EFI system partition", func(ctx context.Context, dir string, _ *progress.Task) error {
 		initramfs, err := b.initramfs(ctx)
 		if err != nil {
@@ -82,11 +97,11 @@ func (b *build) makeBoot(ctx context.Context) (note string, err error) {
 		if err := link(initramfs, filepath.Join(dir, fileInitramfs)); err != nil {
 			return err
 		}
-		uki, err := b.uki(initramfs)
+		uki, err := b.uki(initramfs, b.Plan.CommandLine(b.rootHash))
 		if err != nil {
 			return err
 		}
-		if err := os.WriteFile(filepath.Join(dir, fileUKI), uki, 0o644); err != nil {
+		if err := b.writeProgram(filepath.Join(dir, fileUKI), uki); err != nil {
 			return err
 		}
 		return b.esp(ctx, dir)
@@ -107,14 +122,14 @@ func (b *build) initramfs(ctx context.Context) (string, error) {
 	return part.Path(fileInitramfs), err
 }
 
-func (b *build) uki(initramfs string) ([]byte, error) {
+func (b *build) uki(initramfs, commandLine string) ([]byte, error) {
 	osRelease, err := os.ReadFile(b.system.Path("os-release"))
 	if err != nil {
 		return nil, err
 	}
 	return seal.UKI{
 		Stub: b.tools.Path("usr/lib/systemd/boot/efi/linuxx64.efi.stub"), Kernel: b.kernel.Image(), Initramfs: initramfs,
-		CommandLine: b.Plan.CommandLine(b.rootHash), OSRelease: bootEntry(string(osRelease), b.version), Uname: b.kernel.Version,
+		CommandLine: commandLine, OSRelease: bootEntry(string(osRelease), b.version), Uname: b.kernel.Version,
 	}.Build()
 }
 
@@ -133,21 +148,61 @@ func bootEntry(osRelease, version string) string {
 // would defeat the root hash in it.
 const loaderConf = "timeout 0\neditor no\nauto-entries no\nauto-firmware yes\n"
 
+// esp makes the EFI system partition.
 func (b *build) esp(ctx context.Context, dir string) error {
-	conf := filepath.Join(dir, "loader.conf")
-	if err := os.WriteFile(conf, []byte(loaderConf), 0o644); err != nil {
+	files, err := b.bootFiles(ctx, dir)
+	if err != nil {
 		return err
 	}
 	esp := output.ESP{
 		Run: b.Run, Tools: b.tools, Size: int64(b.Plan.Image.Disk.ESP), Epoch: b.Plan.Release.Timestamp,
-		Serial: crc32.ChecksumIEEE([]byte(b.version)),
-		Files: map[string]string{
-			"EFI/BOOT/BOOTX64.EFI":                 b.tools.Path("usr/lib/systemd/boot/efi/systemd-bootx64.efi"),
-			"EFI/Linux/kiln-" + b.version + ".efi": filepath.Join(dir, fileUKI),
-			"loader/loader.conf":                   conf,
-		},
+		Serial: crc32.ChecksumIEEE([]byte(b.version)), Files: files,
+	}
+	// What has the version in its path is there twice for a while: an update writes the next one before it removes this one.
+	for name, host := range files {
+		if !strings.Contains(name, b.version) {
+			continue
+		}
+		info, err := os.Stat(host)
+		if err != nil {
+			return err
+		}
+		esp.Reserve += info.Size()
 	}
 	return esp.Write(ctx, filepath.Join(dir, fileESP))
+}
+
+// bootFiles makes what firmware and loaders find in the EFI system partition, by path.
+func (b *build) bootFiles(ctx context.Context, dir string) (map[string]string, error) {
+	conf, loader := filepath.Join(dir, "loader.conf"), filepath.Join(dir, "loader.efi")
+	if err := os.WriteFile(conf, []byte(loaderConf), 0o644); err != nil {
+		return nil, err
+	}
+	program, err := os.ReadFile(b.tools.Path("usr/lib/systemd/boot/efi/systemd-bootx64.efi"))
+	if err != nil {
+		return nil, err
+	}
+	if err := b.writeProgram(loader, program); err != nil {
+		return nil, err
+	}
+	files := map[string]string{
+		"EFI/BOOT/BOOTX64.EFI": loader, "EFI/Linux/kiln-" + b.version + ".efi": filepath.Join(dir, fileUKI), "loader/loader.conf": conf,
+	}
+	keys, err := b.enrolment(filepath.Join(dir, dirEnrolment))
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range keys {
+		if filepath.Ext(name) == ".auth" {
+			files[path.Join(autoEnrolment, name)] = filepath.Join(dir, dirEnrolment, name)
+		}
+	}
+	if !b.Plan.Image.BIOS() {
+		return files, nil
+	}
+	more, err := b.addBIOS(ctx, dir)
+	maps.Copy(files, more)
+	return files, err
 }
 
 // disk is the image's partition table with what goes into each partition.
@@ -159,9 +214,16 @@ func (b *build) disk() (output.Disk, error) {
 	contents := map[plan.Content]string{
 		plan.ContentESP: b.boot.Path(fileESP), plan.ContentRoot: b.sealed.Path(fileRoot), plan.ContentVerity: b.sealed.Path(fileVerity),
 	}
+	code := []byte(nil)
+	if b.Plan.Image.BIOS() {
+		contents[plan.ContentBIOS] = b.boot.Path(fileBIOS)
+		if code, err = os.ReadFile(b.boot.Path(fileBootCode)); err != nil {
+			return output.Disk{}, err
+		}
+	}
 	ids := map[plan.Content]string{plan.ContentRoot: data, plan.ContentVerity: tree}
 	layout := b.Plan.Layout()
-	disk := output.Disk{ID: output.DeriveGUID("disk " + b.rootHash), Size: int64(layout.Size)}
+	disk := output.Disk{ID: output.DeriveGUID("disk " + b.rootHash), Size: int64(layout.Size), BootCode: code}
 	for _, p := range layout.Partitions {
 		id := ids[p.Content]
 		if id == "" {
@@ -179,7 +241,7 @@ func (b *build) explain(err error) error {
 	var tooLarge *output.TooLargeError
 	if errors.As(err, &tooLarge) {
 		field := map[string]string{nodefs.LabelESP: "disk.esp", nodefs.LabelRootA: "disk.root", nodefs.LabelRootAVerity: "disk.verity"}[tooLarge.Partition]
-		least := (document.Size(tooLarge.Need) + document.MiB - 1) / document.MiB * document.MiB
+		least := (document.Size(tooLarge.Least()) + document.MiB - 1) / document.MiB * document.MiB
 		return document.Problem{File: b.Plan.ImageFile, Field: field, Text: fmt.Sprintf("%s; want at least %s", tooLarge, least)}
 	}
 	return err

@@ -18,9 +18,8 @@ import (
 	"github.com/kiln-os/kiln/internal/document"
 )
 
-// Names of the results in the output directory.
+// Names of what lies beside the image in the output directory.
 const (
-	FileDisk     = "disk.raw"
 	FileManifest = "manifest.json"
 	FileSums     = "SHA256SUMS"
 	FileCmdline  = "cmdline"
@@ -29,13 +28,18 @@ const (
 
 // Manifest says what lies in an output directory.
 type Manifest struct {
-	Image    string `json:"image"`
+	Image string `json:"image"`
+	// Platform and Format are the image's.
+	Platform string `json:"platform"`
+	Format   string `json:"format"`
 	Profile  string `json:"profile"`
 	Release  string `json:"release"`
 	Version  string `json:"version"`
 	RootHash string `json:"rootHash"`
 	// CommandLine is the kernel's.
 	CommandLine string `json:"commandLine"`
+	// SignedBy is the SHA-256 of the certificate that Secure Boot has to trust; empty when nothing is signed.
+	SignedBy string `json:"signedBy,omitempty"`
 	// MinimumDisk is the least size of a node's disk, in bytes.
 	MinimumDisk int64 `json:"minimumDisk"`
 	// Key names everything that the files were made from.
@@ -81,6 +85,9 @@ func ReadManifest(dir string) (Manifest, error) {
 	return m, nil
 }
 
+// Disk is the name of the file with the disk; empty when the format has none.
+func (m Manifest) Disk() string { return diskFile(m.Format) }
+
 // intact reports whether every file is as the manifest says, by size and time, and the small ones are there.
 func (m Manifest) intact(dir string) bool {
 	for _, name := range []string{FileSums, FileCmdline} {
@@ -100,8 +107,9 @@ func (m Manifest) intact(dir string) bool {
 func (b *build) describe(key string) {
 	timings := b.manifest.Timings
 	b.manifest = Manifest{
-		Image: b.Plan.Image.Name, Profile: b.Plan.Profile.Name, Release: b.Plan.Release.Name, Version: b.version, RootHash: b.rootHash,
-		CommandLine: b.Plan.CommandLine(b.rootHash), MinimumDisk: int64(b.Plan.Layout().MinimumDisk()), Key: key,
+		Image: b.Plan.Image.Name, Platform: b.Plan.Image.Platform, Format: b.Plan.Image.Format,
+		Profile: b.Plan.Profile.Name, Release: b.Plan.Release.Name, Version: b.version, RootHash: b.rootHash,
+		CommandLine: b.commandLine(), SignedBy: b.signedBy(), MinimumDisk: int64(b.Plan.Layout().MinimumDisk()), Key: key,
 		ContainerImages: b.preload.Manifests, Packages: b.packageVersions(), Sizes: b.sizes(), Timings: timings,
 		Parts: map[string]string{
 			"packages": b.packages.Name, "kernel": b.kernel.Key(), "preload": b.preload.Name, "payload": b.payloadFS.Name,
@@ -110,12 +118,13 @@ func (b *build) describe(key string) {
 	}
 }
 
+// addFile notes a file that was made, with its SHA-256.
 func (b *build) addFile(name, sum string) error {
-	info, err := os.Stat(filepath.Join(b.Out, name))
+	info, err := os.Stat(b.next(name))
 	if err != nil {
 		return err
 	}
-	b.manifest.Files = append(b.manifest.Files, File{Name: name, Size: info.Size(), SHA256: sum, Modified: info.ModTime().UTC()})
+	b.made = append(b.made, File{Name: name, Size: info.Size(), SHA256: sum, Modified: info.ModTime().UTC()})
 	return nil
 }
 
@@ -146,11 +155,12 @@ func (b *build) sizes() map[string]int64 {
 	return sizes
 }
 
-// finish puts the small results beside the disk image, the manifest last: only with it the directory holds an image.
+// finish adds the small files and puts everything in its place.
 func (b *build) finish() error {
 	if b.manifest.Unchanged {
 		return nil
 	}
+	b.manifest.Files = b.made
 	var sums strings.Builder
 	for _, file := range b.manifest.Files {
 		fmt.Fprintf(&sums, "%s  %s\n", file.SHA256, file.Name)
@@ -162,11 +172,11 @@ func (b *build) finish() error {
 	for _, file := range []struct{ name, text string }{
 		{FileSums, sums.String()}, {FileCmdline, b.manifest.CommandLine + "\n"}, {FileManifest, string(text) + "\n"},
 	} {
-		if err := renameio.WriteFile(filepath.Join(b.Out, file.name), []byte(file.text), 0o644); err != nil {
+		if err := renameio.WriteFile(b.next(file.name), []byte(file.text), 0o644); err != nil {
 			return b.outError(fmt.Errorf("writing %s: %w", file.name, err))
 		}
 	}
-	return nil
+	return b.outError(b.commit())
 }
 
 // cpuSeconds is what this process and its finished children have computed.

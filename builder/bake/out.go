@@ -51,56 +51,86 @@ func openOut(ctx context.Context, dir string) (unlock func(), err error) {
 	return func() { file.Close() }, nil
 }
 
-// writeDisk writes the disk image beside its final name and renames it: the output directory never holds half of one.
-func (b *build) writeDisk(ctx context.Context) (note string, err error) {
-	layout := b.Plan.Layout()
-	key := parts.Key("output", "3", b.boot.Name, b.sealed.Name, layout)
+// nextDir holds, within the output directory, what is to take the place of what lies there now. Only when all of it is
+// whole, it is renamed, file by file: an interrupted build leaves the directory as it was.
+const nextDir = ".kiln-next"
+
+// next is the path of a file that is to come.
+func (b *build) next(name string) string { return filepath.Join(b.Out, nextDir, name) }
+
+// writeOut makes the image's files, unless they are there.
+func (b *build) writeOut(ctx context.Context) (note string, err error) {
+	image := b.Plan.Image
+	key := parts.Key("output", "4", b.boot.Name, b.sealed.Name, image.Name, image.Format, image.Copies, b.Plan.Layout(), b.live.Name)
 	_, missing := os.Stat(b.Out)
 	unlock, err := openOut(ctx, b.Out)
 	if err != nil {
 		return "", b.outError(err)
 	}
-	b.unlock = unlock
+	b.unlock = func() {
+		// What a finished build left of it is nothing.
+		_ = os.RemoveAll(b.next(""))
+		if missing != nil {
+			_ = os.Remove(b.Out) // only if it is empty, as it was made
+		}
+		unlock()
+	}
 	if previous, err := ReadManifest(b.Out); err == nil && previous.Key == key && previous.intact(b.Out) {
 		previous.Unchanged, previous.Timings = true, b.manifest.Timings
 		b.manifest = previous
 		return "unchanged", nil
 	}
-	if err := b.replaceDisk(); err != nil {
-		if missing != nil {
-			_ = os.Remove(b.Out) // only if it is empty, as it was made
-		}
+	if err := errors.Join(os.RemoveAll(b.next("")), os.Mkdir(b.next(""), 0o755)); err != nil {
 		return "", b.outError(err)
 	}
-	b.describe(key)
-	return "", b.addFile(FileDisk, b.diskSum)
-}
-
-func (b *build) replaceDisk() error {
-	disk, err := b.disk()
-	if err != nil {
-		return err
+	if err := b.room(); err != nil {
+		return "", err
 	}
-	if err := b.room(disk.Partitions[0].Size); err != nil {
-		return err
-	}
-	task := b.Progress.Start("disk", "writing "+filepath.Join(b.Out, FileDisk))
-	work := filepath.Join(b.Out, "."+FileDisk+".part")
-	defer os.Remove(work)
-	if err := remove(work); err != nil {
+	task := b.Progress.Start("write", fmt.Sprintf("writing %s into %s", image.Name, b.Out))
+	if err := b.writeFormat(ctx); err != nil {
 		task.Fail()
-		return err
+		return "", b.outError(err)
 	}
-	if b.diskSum, err = disk.Write(work); err != nil {
+	if err := b.writeEnrolment(); err != nil {
 		task.Fail()
-		return err
-	}
-	// Without its manifest the directory holds no image, whatever happens between here and the end.
-	if err := errors.Join(remove(filepath.Join(b.Out, FileManifest)), os.Rename(work, filepath.Join(b.Out, FileDisk))); err != nil {
-		task.Fail()
-		return err
+		return "", b.outError(err)
 	}
 	task.Done("")
+	b.describe(key)
+	return "", nil
+}
+
+// commit puts what was made into its place, the manifest last: only with it the directory holds an image.
+func (b *build) commit() error {
+	previous, _ := ReadManifest(b.Out) // of a directory without one nothing is known
+	if err := remove(filepath.Join(b.Out, FileManifest)); err != nil {
+		return err
+	}
+	stays := map[string]bool{}
+	for _, file := range b.manifest.Files {
+		stays[file.Name] = true
+	}
+	for _, file := range previous.Files {
+		if stays[file.Name] || !filepath.IsLocal(file.Name) {
+			continue
+		}
+		if err := remove(filepath.Join(b.Out, file.Name)); err != nil {
+			return err
+		}
+		if dir := filepath.Dir(file.Name); dir != "." {
+			_ = os.Remove(filepath.Join(b.Out, dir)) // only once it is empty
+		}
+	}
+	names := []string{FileSums, FileCmdline}
+	for _, file := range b.manifest.Files {
+		names = append(names, file.Name)
+	}
+	for _, name := range append(names, FileManifest) {
+		place := filepath.Join(b.Out, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(place), 0o755), os.Rename(b.next(name), place)); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -112,15 +142,20 @@ func remove(path string) error {
 }
 
 // room refuses to begin what the filesystem has no space for.
-func (b *build) room(esp int64) error {
-	need := esp / 4
-	for _, path := range []string{b.sealed.Path(fileRoot), b.sealed.Path(fileVerity)} {
+func (b *build) room() error {
+	need := int64(b.Plan.Image.Disk.ESP) / 4
+	contents := []string{b.sealed.Path(fileRoot), b.sealed.Path(fileVerity)}
+	if b.Plan.Image.Live() {
+		contents = append(contents, b.kernel.Image(), b.boot.Path(fileInitramfs), b.live.Path(fileUKI), b.live.Path(fileESPZstd))
+	}
+	for _, path := range contents {
 		info, err := os.Stat(path)
 		if err != nil {
 			return err
 		}
 		need += info.Size()
 	}
+	need *= fileCount(b.Plan.Image)
 	var stat syscall.Statfs_t
 	if err := syscall.Statfs(b.Out, &stat); err != nil {
 		return err

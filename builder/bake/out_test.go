@@ -104,13 +104,13 @@ func TestRoom(t *testing.T) {
 	b := &build{Options: Options{Out: t.TempDir()}, sealed: parts.Part{Dir: sealed}}
 	put(t, filepath.Join(sealed, fileRoot), "small")
 	put(t, filepath.Join(sealed, fileVerity), "small")
-	if err := b.room(4096); err != nil {
+	if err := b.room(); err != nil {
 		t.Errorf("a few bytes: %v", err)
 	}
 	if err := os.Truncate(filepath.Join(sealed, fileRoot), 1<<42); err != nil {
 		t.Skipf("this filesystem has no files of 4 TiB: %v", err)
 	}
-	err := b.room(4096)
+	err := b.room()
 	if _, ok := errors.AsType[*parts.PlaceError](err); !ok || !strings.HasPrefix(err.Error(), b.Out+": its filesystem has ") || !strings.Contains(err.Error(), "the image needs 4194304 MiB; free some, or") {
 		t.Errorf("4 TiB: %v", err)
 	}
@@ -183,7 +183,7 @@ func TestTooLargeNamesTheField(t *testing.T) {
 	b := &build{Options: Options{Plan: plan.Plan{ImageFile: "my/image.yaml"}}}
 	for label, field := range map[string]string{nodefs.LabelESP: "disk.esp", nodefs.LabelRootA: "disk.root", nodefs.LabelRootAVerity: "disk.verity"} {
 		err := b.explain(&output.TooLargeError{Partition: label, Need: 300<<20 + 1, Have: 128 << 20})
-		if want := "my/image.yaml: " + field + ": partition " + label + " is 128MiB, its content needs 300.0MiB; want at least 301MiB"; !document.IsInvalid(err) || err.Error() != want {
+		if want := "my/image.yaml: " + field + ": partition " + label + " is 128MiB, its content needs 300.0MiB; want at least 376MiB"; !document.IsInvalid(err) || err.Error() != want {
 			t.Errorf("error is %v; want %s", err, want)
 		}
 	}

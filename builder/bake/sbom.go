@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"runtime/debug"
 
 	"github.com/google/renameio/v2"
@@ -44,7 +43,7 @@ func (b *build) writeSBOM(context.Context) (note string, err error) {
 	if err != nil {
 		return "", err
 	}
-	if err := renameio.WriteFile(filepath.Join(b.Out, FileSBOM), text, 0o644); err != nil {
+	if err := renameio.WriteFile(b.next(FileSBOM), text, 0o644); err != nil {
 		return "", b.outError(fmt.Errorf("writing %s: %w", FileSBOM, err))
 	}
 	sum := sha256.Sum256(text)

@@ -72,7 +72,9 @@ var masked = []string{"systemd-getty-generator", "systemd-sysv-generator", "syst
 // packSystem packs packages, modules, overlay and what kiln itself writes.
 func (b *build) packSystem(ctx context.Context) (note string, err error) {
 	p := b.Plan
-	key := parts.Key("system-fs", "5", b.packages.Name, b.picks, b.kernel.Key(), b.overlaySum, b.firstbootSum, p.Image, p.Profile, p.Release, b.preload.Manifests, b.payloadSums(), b.preload.Name)
+	// Of the image only what is in the root: images for several platforms share one.
+	image := []any{p.Image.Disk.StateMinimum, p.Image.Level()}
+	key := parts.Key("system-fs", "5", b.packages.Name, b.picks, b.kernel.Key(), b.overlaySum, b.firstbootSum, image, p.Profile, p.Release, b.preload.Manifests, b.payloadSums(), b.preload.Name)
 	b.version = p.Release.Kubernetes + "-" + parts.Short(key)
 	b.system, err = b.makePart(ctx, key, "system-fs", "packing packages, modules and overlay", func(ctx context.Context, dir string, task *progress.Task) error {
 		composition, err := b.composition()
@@ -138,7 +140,7 @@ func (b *build) composition() (rootfs.Composition, error) {
 func (b *build) addDocuments(files map[string][]byte) error {
 	p := b.Plan
 	baked := release.Baked{
-		Image: p.Image.Name, Profile: p.Profile.Name, Release: p.Release.Name, Role: p.Profile.Role, Version: b.version,
+		Profile: p.Profile.Name, Release: p.Release.Name, Role: p.Profile.Role, Version: b.version,
 		Kubernetes: p.Release.Kubernetes, Timestamp: p.Release.Timestamp, SandboxImage: p.Release.SandboxImage(),
 		ContainerImages: b.preload.Manifests, Files: map[string]string{nodefs.Firstboot: b.firstbootSum},
 	}

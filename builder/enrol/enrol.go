@@ -104,9 +104,10 @@ func (o Options) identity(c cluster.Common) cluster.Identity {
 	return cluster.Identity{
 		Release: o.Definition.Release,
 		Node: cluster.Node{
-			Zone: c.Zone, Region: c.Region, Labels: c.Labels, Taints: c.Taints, ProviderID: c.ProviderID, Kubelet: c.Kubelet,
+			Zone: c.Zone, Region: c.Region, Labels: c.Labels, Taints: c.Taints, ProviderID: c.ProviderID, Kubelet: c.Kubelet, Network: c.Network,
 		},
 		Cluster: o.Definition.Cluster(),
+		Install: c.Install,
 	}
 }
 

@@ -5,13 +5,11 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"os"
+	"strings"
 	"unicode/utf16"
 
-	"github.com/diskfs/go-diskfs/backend/file"
 	"github.com/diskfs/go-diskfs/partition/gpt"
-	"golang.org/x/sys/unix"
 
 	"github.com/kiln-os/kiln/internal/document"
 )
@@ -45,64 +43,15 @@ type Disk struct {
 	// Size is the whole disk's size in bytes.
 	Size       int64
 	Partitions []Partition
+	// BootCode is what a BIOS starts: at most 440 bytes for the beginning of the first sector. Empty leaves it zero.
+	BootCode []byte
 }
+
+// bootCodeSize is the room for code in the first sector of a GPT disk (UEFI specification, 5.2.3, "Protective MBR").
+const bootCodeSize = 440
 
 // attributeReadOnly is GPT attribute bit 60 (Discoverable Partitions Specification).
 const attributeReadOnly = 1 << 60
-
-// Write makes the disk image out, sparse where the contents are, and returns its SHA-256 in hex. It refuses partitions
-// that overlap, lie outside the disk or are smaller than their content: go-diskfs checks none of that.
-func (d Disk) Write(out string) (string, error) {
-	if err := d.check(); err != nil {
-		return "", err
-	}
-	if err := d.writeTable(out); err != nil {
-		return "", fmt.Errorf("writing the partition table: %w", err)
-	}
-	// The digest takes as long as the copying, and needs only the table and what is copied.
-	type digested struct {
-		sum string
-		err error
-	}
-	sum := make(chan digested, 1)
-	go func() {
-		text, err := d.digest(out)
-		sum <- digested{text, err}
-	}()
-	err := d.copyContents(out)
-	digest := <-sum
-	return digest.sum, errors.Join(err, digest.err)
-}
-
-func (d Disk) writeTable(out string) error {
-	storage, err := file.CreateFromPath(out, d.Size)
-	if err != nil {
-		return err
-	}
-	defer storage.Close()
-	writable, err := storage.Writable()
-	if err != nil {
-		return err
-	}
-	return d.table().Write(writable, d.Size)
-}
-
-func (d Disk) copyContents(out string) error {
-	target, err := os.OpenFile(out, os.O_WRONLY, 0)
-	if err != nil {
-		return err
-	}
-	defer target.Close()
-	for _, p := range d.Partitions {
-		if p.Content == "" {
-			continue
-		}
-		if err := copySparse(target, p.Offset, p.Content); err != nil {
-			return fmt.Errorf("writing partition %s: %w", p.Label, err)
-		}
-	}
-	return target.Close()
-}
 
 func (d Disk) table() *gpt.Table {
 	table := &gpt.Table{LogicalSectorSize: Sector, PhysicalSectorSize: Sector, GUID: d.ID, ProtectiveMBR: true}
@@ -118,6 +67,9 @@ func (d Disk) table() *gpt.Table {
 
 func (d Disk) check() error {
 	var errs []error
+	if len(d.BootCode) > bootCodeSize {
+		errs = append(errs, fmt.Errorf("the boot code has %d bytes; the first sector has room for %d", len(d.BootCode), bootCodeSize))
+	}
 	end := int64(reserved)
 	for _, p := range d.Partitions {
 		if p.Offset < end {
@@ -131,6 +83,9 @@ func (d Disk) check() error {
 		}
 		errs = append(errs, p.fits())
 		end = p.Offset + p.Size
+	}
+	if d.Size%reserved != 0 {
+		errs = append(errs, fmt.Errorf("the disk of %d bytes is not a whole number of MiB", d.Size))
 	}
 	if end > d.Size-reserved {
 		errs = append(errs, fmt.Errorf("the partitions end at %d, the disk of %d bytes has room up to %d", end, d.Size, d.Size-reserved))
@@ -152,51 +107,32 @@ func (p Partition) fits() error {
 	return nil
 }
 
-// TooLargeError says that a partition is smaller than its content.
+// TooLargeError says that a partition is too small for its content, or for the next years' content.
 type TooLargeError struct {
 	Partition  string
 	Need, Have int64
 }
 
+// budget is how many per cent of a partition its content may fill: images grow, and a machine's partitions do not.
+const budget = 80
+
+// Least is the size in bytes that the partition should have.
+func (e *TooLargeError) Least() int64 { return (e.Need*100 + budget - 1) / budget }
+
+// CheckBudget refuses content that leaves a partition too little room to grow. The error is a *TooLargeError.
+func CheckBudget(partition string, content, size int64) error {
+	if e := (&TooLargeError{Partition: partition, Need: content, Have: size}); e.Least() > size {
+		return e
+	}
+	return nil
+}
+
 // Error implements error.
 func (e *TooLargeError) Error() string {
+	if e.Need <= e.Have {
+		return fmt.Sprintf("partition %s is %s, and %s of content would fill more than %d %% of it", e.Partition, document.Size(e.Have), document.Size(e.Need), budget)
+	}
 	return fmt.Sprintf("partition %s is %s, its content needs %s", e.Partition, document.Size(e.Have), document.Size(e.Need))
-}
-
-// copySparse copies the data of a file, not its holes, to an offset of another.
-func copySparse(target *os.File, offset int64, path string) error {
-	source, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer source.Close()
-	for at := int64(0); ; {
-		begin, err := unix.Seek(int(source.Fd()), at, unix.SEEK_DATA)
-		if errors.Is(err, unix.ENXIO) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		at, err = unix.Seek(int(source.Fd()), begin, unix.SEEK_HOLE)
-		if err != nil {
-			return err
-		}
-		if err := copyRange(target, offset+begin, source, begin, at-begin); err != nil {
-			return err
-		}
-	}
-}
-
-func copyRange(target *os.File, to int64, source *os.File, from, n int64) error {
-	if _, err := source.Seek(from, io.SeekStart); err != nil {
-		return err
-	}
-	if _, err := target.Seek(to, io.SeekStart); err != nil {
-		return err
-	}
-	_, err := io.CopyN(target, source, n)
-	return err
 }
 
 // DeriveGUID makes a GUID from text: the same text gives the same GUID. It is a version 8 UUID (RFC 9562): custom.
@@ -221,4 +157,13 @@ func VerityGUIDs(rootHash string) (data, tree string, err error) {
 		return "", "", fmt.Errorf("root hash %q is not 32 bytes of hex", rootHash)
 	}
 	return FormatGUID(raw[:16]), FormatGUID(raw[len(raw)-16:]), nil
+}
+
+// parseGUID gives the 16 bytes in the order of the text form.
+func parseGUID(text string) ([]byte, error) {
+	raw, err := hex.DecodeString(strings.ReplaceAll(text, "-", ""))
+	if err != nil || len(raw) != 16 {
+		return nil, fmt.Errorf("%q is not a GUID", text)
+	}
+	return raw, nil
 }

@@ -49,10 +49,22 @@ func testDisk(t *testing.T) Disk {
 	}}
 }
 
+// writeRaw writes the disk as it is.
+func writeRaw(t *testing.T, disk Disk, out string) (sum string, err error) {
+	t.Helper()
+	target, err := CreateRaw(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sums, err := disk.Write(target)
+	return sums[0], err
+}
+
 func TestDisk(t *testing.T) {
 	disk := testDisk(t)
+	disk.BootCode = bytes.Repeat([]byte{0xeb}, 440)
 	out := filepath.Join(t.TempDir(), "disk.raw")
-	sum, err := disk.Write(out)
+	sum, err := writeRaw(t, disk, out)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,6 +77,9 @@ func TestDisk(t *testing.T) {
 	}
 	if int64(len(raw)) != disk.Size {
 		t.Errorf("the disk has %d bytes; want %d", len(raw), disk.Size)
+	}
+	if !bytes.Equal(raw[:440], disk.BootCode) || raw[450] != 0xee || raw[510] != 0x55 || raw[511] != 0xaa {
+		t.Errorf("the first sector is not boot code and a protective table: %x", raw[:512])
 	}
 	for _, p := range disk.Partitions {
 		want := make([]byte, p.Size)
@@ -82,7 +97,7 @@ func TestDisk(t *testing.T) {
 	checkTable(t, disk, out)
 
 	again := filepath.Join(t.TempDir(), "disk.raw")
-	if _, err := disk.Write(again); err != nil {
+	if _, err := writeRaw(t, disk, again); err != nil {
 		t.Fatal(err)
 	}
 	if other, err := os.ReadFile(again); err != nil || !bytes.Equal(other, raw) {
@@ -123,6 +138,7 @@ func TestDiskIsChecked(t *testing.T) {
 		{"over the table", func(d *Disk) { d.Partitions[0].Offset = 0 }, []string{"partition esp: begins at 0, before 1048576"}},
 		{"over the second table", func(d *Disk) { d.Partitions[2].Size = 4 * mib }, []string{"the partitions end at 10485760, the disk of 10485760 bytes has room up to 9437184"}},
 		{"beyond the disk", func(d *Disk) { d.Size = 5 * mib }, []string{"the partitions end at 8388608"}},
+		{"odd disk", func(d *Disk) { d.Size += 512 }, []string{"the disk of 10486272 bytes is not a whole number of MiB"}},
 		{"odd offset", func(d *Disk) { d.Partitions[2].Offset += 512 }, []string{"partition root-b: offset 6291968 and size 2097152 are not whole MiB"}},
 		{"no size", func(d *Disk) { d.Partitions[2].Size = 0 }, []string{"partition root-b: offset 6291456 and size 0"}},
 		{"label too long", func(d *Disk) { d.Partitions[2].Label = strings.Repeat("ä", 37) }, []string{"its name is longer than 36 characters"}},
@@ -134,27 +150,27 @@ func TestDiskIsChecked(t *testing.T) {
 			disk := testDisk(t)
 			row.change(&disk)
 			out := filepath.Join(t.TempDir(), "disk.raw")
-			_, err := disk.Write(out)
+			_, err := writeRaw(t, disk, out)
 			for _, want := range row.want {
 				if err == nil || !strings.Contains(err.Error(), want) {
 					t.Errorf("error is %v; want %q", err, want)
 				}
 			}
-			if _, err := os.Stat(out); !errors.Is(err, os.ErrNotExist) {
-				t.Errorf("something was written: %v", err)
+			if info, err := os.Stat(out); err != nil || info.Size() != 0 {
+				t.Errorf("something was written: %v, %v", info, err)
 			}
 		})
 	}
 	disk := testDisk(t)
 	disk.Partitions[1].Content = sparse(t, 2*mib, nil)
-	_, err := disk.Write(filepath.Join(t.TempDir(), "disk.raw"))
+	_, err := writeRaw(t, disk, filepath.Join(t.TempDir(), "disk.raw"))
 	if large, ok := errors.AsType[*TooLargeError](err); !ok || large.Partition != "root-a" || large.Need != 2*mib || large.Have != mib {
 		t.Errorf("error is %v", err)
 	}
 	// The longest name that fits: 36 UTF-16 units.
 	disk = testDisk(t)
 	disk.Partitions[2].Label = strings.Repeat("ä", 36)
-	if _, err := disk.Write(filepath.Join(t.TempDir(), "disk.raw")); err != nil {
+	if _, err := writeRaw(t, disk, filepath.Join(t.TempDir(), "disk.raw")); err != nil {
 		t.Errorf("a name of 36 characters: %v", err)
 	}
 }

@@ -26,6 +26,8 @@ type ESP struct {
 	Epoch time.Time
 	// Serial is the filesystem's volume ID.
 	Serial uint32
+	// Reserve is how many bytes an update will add.
+	Reserve int64
 	// Files maps slash-separated paths to host files.
 	Files map[string]string
 }
@@ -64,21 +66,36 @@ func (e ESP) Write(ctx context.Context, out string) error {
 	return nil
 }
 
-// fits compares the files with the room that FAT32 leaves for them: with clusters of one sector, each takes 4 bytes in
-// both tables, and 32 sectors are reserved; one MiB is far more than the directories need.
+// leastFAT32 is the size of the smallest filesystem that is FAT32 to everybody: 65525 clusters of a sector, and the rest.
+const leastFAT32 = 34 << 20
+
+// Least is the size of the smallest partition that the files fit in, for a filesystem that never changes.
+func (e ESP) Least() (int64, error) {
+	need, err := e.need()
+	return max(leastFAT32, (need*100/budget+reserved)/reserved*reserved), err
+}
+
+// fits compares the files, and what an update adds, with the room that FAT32 leaves for them: with clusters of one
+// sector, each takes 4 bytes in both tables, and 32 sectors are reserved; one MiB is far more than the directories need.
+// What stays free is for kernels and initramfs to grow, a quarter in the years that a node's disk is not made anew.
 func (e ESP) fits() error {
-	var clusters int64
+	need, err := e.need()
+	if err != nil {
+		return err
+	}
+	return CheckBudget(nodefs.LabelESP, need, e.Size)
+}
+
+func (e ESP) need() (int64, error) {
+	clusters := (e.Reserve + Sector - 1) / Sector
 	for _, file := range e.Files {
 		info, err := os.Stat(file)
 		if err != nil {
-			return err
+			return 0, err
 		}
 		clusters += (info.Size() + Sector - 1) / Sector
 	}
-	if need := clusters*(Sector+2*4) + 32*Sector + 1<<20; need > e.Size {
-		return &TooLargeError{Partition: nodefs.LabelESP, Need: need, Have: e.Size}
-	}
-	return nil
+	return clusters*(Sector+2*4) + 32*Sector + 1<<20, nil
 }
 
 func (e ESP) directories() []string {

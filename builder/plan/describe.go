@@ -43,7 +43,11 @@ type ImageFacts struct {
 	Architecture string `json:"architecture"`
 	Platform     string `json:"platform"`
 	Format       string `json:"format"`
-	Compression  int    `json:"compression"`
+	// Copies is never null.
+	Copies []string `json:"copies"`
+	// Firmware is what the image starts from.
+	Firmware    []string `json:"firmware"`
+	Compression int      `json:"compression"`
 }
 
 // ProfileFacts is what a profile gives to the node.
@@ -119,7 +123,7 @@ func (p Plan) Describe() Description {
 func imageFacts(i Image) ImageFacts {
 	return ImageFacts{
 		Name: i.Name, Description: i.Description, Architecture: i.Architecture,
-		Platform: i.Platform, Format: i.Format, Compression: i.Level(),
+		Platform: i.Platform, Format: i.Format, Copies: list(i.Copies), Firmware: i.Starts(), Compression: i.Level(),
 	}
 }
 

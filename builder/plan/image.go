@@ -18,10 +18,18 @@ type Image struct {
 	Description string `json:"description,omitempty"`
 	// Architecture of the machines: amd64.
 	Architecture string `json:"architecture"`
-	// Platform tells firstboot where to look for the identity: qemu (fw_cfg, then a partition labelled KILN) or metal (the partition).
+	// Platform tells firstboot where to look for the identity: qemu (fw_cfg, then a partition labelled KILN), metal (the
+	// partition), or the metadata of a cloud: aws, azure, digitalocean, gcp, hetzner, openstack, vmware.
 	Platform string `json:"platform"`
-	// Format is the file that is made: disk (a raw GPT disk).
+	// Format is the file that is made: disk (a raw GPT disk, disk.raw), qcow2 (disk.qcow2), vhd (a fixed one as Azure wants it,
+	// disk.vhd), vmdk (streamOptimized, disk.vmdk, and disk.ova with a virtual machine around it) or gce (the archive that
+	// Google Compute Engine imports, disk.tar.gz), pxe (a directory for an HTTP server, from which machines boot live or to
+	// install) or iso (a hybrid ISO image for the same, kiln.iso).
 	Format string `json:"format"`
+	// Copies are made beside a raw disk: zstd (disk.raw.zst, which zstd -d makes sparse again).
+	Copies []string `json:"copies,omitempty"`
+	// Firmware is what the image starts from: uefi, which is also the default, and bios.
+	Firmware []string `json:"firmware,omitempty"`
 	// Kernel is the Debian package of the kernel, as in linux-image-cloud-amd64. It is unpacked, not installed: its
 	// scripts would make an initramfs that nobody boots.
 	Kernel string `json:"kernel"`
@@ -31,7 +39,7 @@ type Image struct {
 	KernelArguments []string `json:"kernelArguments,omitempty"`
 	// Modules are kernel modules in the initramfs, with all that they depend on; what the machine lacks stays unloaded.
 	Modules []string `json:"modules"`
-	// Disk gives the sizes of the partitions.
+	// Disk gives the sizes of the partitions: of an image without a disk, those of the disk that an installation makes.
 	Disk Disk `json:"disk"`
 	// Compression is how the root is packed: zstd level 1 to 22, default 3.
 	Compression int `json:"compression,omitempty"`

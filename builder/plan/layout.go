@@ -8,7 +8,9 @@ import (
 // Partition types of the Discoverable Partitions Specification (UAPI group, specification 2, "Defined Partition Type
 // UUIDs"), x86-64 where the type depends on the architecture.
 const (
-	TypeESP        = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b"
+	TypeESP = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b"
+	// TypeBIOS is the BIOS boot partition, which GRUB's core image lies in; the specification leaves it to GRUB's manual.
+	TypeBIOS       = "21686148-6449-6e6f-744e-656564454649"
 	TypeRoot       = "4f68bce3-e8cd-4db1-96e7-fbcaf984b709"
 	TypeRootVerity = "2c7357ed-ebd2-46d9-aec1-23d437ec2bf5"
 	// TypeState is the type of /var. The specification wants such a partition's UUID to follow from the machine's ID, so
@@ -28,6 +30,7 @@ const (
 	ContentESP    Content = "esp"
 	ContentRoot   Content = "root"
 	ContentVerity Content = "verity"
+	ContentBIOS   Content = "bios"
 	ContentEmpty  Content = "empty"
 )
 
@@ -57,26 +60,35 @@ type Partition struct {
 	Content Content `json:"content"`
 }
 
+// biosSize is for GRUB's core image, which has 150 KB.
+const biosSize = document.MiB
+
 // Layout places the partitions on the disk.
 func (p Plan) Layout() Layout {
 	disk := p.Image.Disk
-	table := []struct {
+	type row struct {
 		label, kind string
 		size        document.Size
 		content     Content
-	}{
+	}
+	var table []row
+	if p.Image.BIOS() {
+		// First, where the oldest BIOS can read.
+		table = append(table, row{nodefs.LabelBIOS, TypeBIOS, biosSize, ContentBIOS})
+	}
+	table = append(table, []row{
 		{nodefs.LabelESP, TypeESP, disk.ESP, ContentESP},
 		{nodefs.LabelRootA, TypeRoot, disk.Root, ContentRoot},
 		{nodefs.LabelRootAVerity, TypeRootVerity, disk.Verity, ContentVerity},
 		{nodefs.LabelRootB, TypeRoot, disk.Root, ContentEmpty},
 		{nodefs.LabelRootBVerity, TypeRootVerity, disk.Verity, ContentEmpty},
-	}
+	}...)
 	layout := Layout{StateLabel: nodefs.LabelState, StateMinimum: disk.StateMinimum}
 	offset := alignment
 	for _, row := range table {
 		layout.Partitions = append(layout.Partitions, Partition{
 			Label: row.label, TypeGUID: row.kind, Offset: int64(offset), Size: int64(row.size),
-			ReadOnly: row.kind != TypeESP, Content: row.content,
+			ReadOnly: row.kind == TypeRoot || row.kind == TypeRootVerity, Content: row.content,
 		})
 		offset += row.size
 	}

@@ -32,6 +32,28 @@ func TestLayout(t *testing.T) {
 	}
 }
 
+// GRUB's core image comes first, and the EFI system partition, which it reads, second.
+func TestLayoutForBIOS(t *testing.T) {
+	image := plan.Image{Firmware: []string{plan.FirmwareUEFI, plan.FirmwareBIOS}, Disk: plan.Disk{ESP: 256 * document.MiB, Root: document.GiB, Verity: 16 * document.MiB}}
+	with := plan.Plan{Image: image}.Layout()
+	image.Firmware = nil
+	without := plan.Plan{Image: image}.Layout()
+	const mib = 1 << 20
+	first := plan.Partition{Label: "bios", TypeGUID: plan.TypeBIOS, Offset: mib, Size: mib, Content: plan.ContentBIOS}
+	if with.Partitions[0] != first {
+		t.Errorf("the first partition is %+v; want %+v", with.Partitions[0], first)
+	}
+	for i, p := range without.Partitions {
+		p.Offset += mib
+		if with.Partitions[i+1] != p {
+			t.Errorf("partition %d is %+v; want %+v", i+1, with.Partitions[i+1], p)
+		}
+	}
+	if with.Size != without.Size+document.MiB {
+		t.Errorf("sizes are %s and %s", with.Size, without.Size)
+	}
+}
+
 // Whatever the sizes, partitions are aligned, follow each other, and leave room for both tables.
 func TestLayoutNeverOverlaps(t *testing.T) {
 	for _, size := range []document.Size{1, 7, 64, 1000, 1 << 20} {
@@ -52,7 +74,7 @@ func TestLayoutNeverOverlaps(t *testing.T) {
 
 func TestTypesAreGUIDs(t *testing.T) {
 	guid := regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
-	for _, text := range []string{plan.TypeESP, plan.TypeRoot, plan.TypeRootVerity, plan.TypeState} {
+	for _, text := range []string{plan.TypeESP, plan.TypeRoot, plan.TypeRootVerity, plan.TypeState, plan.TypeBIOS} {
 		if !guid.MatchString(text) {
 			t.Errorf("%q is not a GUID", text)
 		}

@@ -203,7 +203,7 @@ func TestResolveContradictions(t *testing.T) {
 				replace("images/disk.yaml", "platform: qemu", "platform: mars"), replace("profiles/cp.yaml", "effect: NoSchedule", "effect: Never"),
 				replace("releases/v1.36/release.yaml", "suite: trixie", "suit: trixie"),
 			},
-			[]string{"images/disk.yaml: platform: unknown \"mars\"; want qemu or metal", "profiles/cp.yaml: taints[0].effect: ", "images/releases/v1.36/release.yaml: suit: unknown field"}},
+			[]string{"images/disk.yaml: platform: unknown \"mars\"; want aws, azure, digitalocean, gcp, hetzner, metal, openstack, qemu or vmware", "profiles/cp.yaml: taints[0].effect: ", "images/releases/v1.36/release.yaml: suit: unknown field"}},
 		{"container images that the role needs are missing",
 			[]func(map[string]string){replace("releases/v1.36/release.yaml", "kube-scheduler:v1.36.3", "kube-planner:v1.36.3"), replace("releases/v1.36/release.yaml", "etcd:3.6.8-0\", roles: [control-plane]", "etcd:3.6.8-0\", roles: [worker]")},
 			[]string{"containerImages: there is no kube-scheduler for role control-plane", "containerImages: there is no etcd for role control-plane"}},
@@ -238,6 +238,10 @@ func TestImageProblems(t *testing.T) {
 		{"architecture", "amd64\nplatform", "arm64\nplatform", `architecture: unknown "arm64"; want amd64`},
 		{"format", "format: disk", "format: pex", `format: unknown "pex"; want disk`},
 		{"no format", "format: disk", "", `format: missing; want disk`},
+		{"a format that the platform does not take", "format: disk", "format: gce", "format: gce cannot boot on platform qemu; want disk or qcow2"},
+		{"a copy", "format: disk", "format: disk\ncopies: [bzip2]", `copies[0]: unknown "bzip2"; want zstd`},
+		{"a copy twice", "format: disk", "format: disk\ncopies: [zstd, zstd]", "copies[1]: zstd is there already; leave it out"},
+		{"a copy of no raw disk", "format: disk", "format: qcow2\ncopies: [zstd]", "copies: are made of a raw disk only, and the format is qcow2"},
 		{"no kernel", "kernel: linux-image-cloud-amd64", "", "kernel: missing; want one of Debian's linux-image-"},
 		{"not a kernel", "kernel: linux-image-cloud-amd64", "kernel: vim", `kernel: unknown "vim"; want one of Debian's linux-image-`},
 		{"a kernel among packages", "[b-extra, common]", "[linux-image-amd64]", "packages[0]: linux-image-amd64 is a kernel"},
@@ -355,5 +359,25 @@ func TestRenderSaysWhatTheProfileAdds(t *testing.T) {
 		if strings.TrimRight(line, " ") != line {
 			t.Errorf("the line %q ends with blanks", line)
 		}
+	}
+}
+
+// Every platform takes formats that there are, and every format is taken.
+func TestFormatsAndPlatforms(t *testing.T) {
+	taken := map[string]bool{}
+	for _, platform := range plan.Platforms() {
+		any := false
+		for _, format := range plan.Formats() {
+			text := strings.NewReplacer("platform: qemu", "platform: "+platform, "format: disk", "format: "+format+"\nfirmware: [uefi, bios]").Replace(imageText)
+			if _, err := plan.ParseImage("i.yaml", []byte(text)); err == nil {
+				any, taken[format] = true, true
+			}
+		}
+		if !any {
+			t.Errorf("platform %s takes no format", platform)
+		}
+	}
+	if len(taken) != len(plan.Formats()) {
+		t.Errorf("only %v are taken by a platform; want %v", taken, plan.Formats())
 	}
 }

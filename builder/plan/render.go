@@ -24,6 +24,8 @@ func (d Description) Render(out io.Writer) error {
 	w.section("node")
 	w.row("role", d.Profile.Role)
 	w.row("platform", d.Image.Platform)
+	w.row("format", strings.Join(append([]string{d.Image.Format}, d.Image.Copies...), ", "))
+	w.row("firmware", strings.Join(d.Image.Firmware, ", "))
 	w.row("architecture", d.Image.Architecture)
 	w.row("kubernetes", d.Release.Kubernetes)
 	w.row("debian", d.Release.Suite)

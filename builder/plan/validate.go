@@ -6,6 +6,7 @@ package plan
 
 import (
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -18,13 +19,44 @@ import (
 func Architectures() []string { return []string{"amd64"} }
 
 // Platforms lists where an image can boot; each stands for the sources in which firstboot looks for the identity.
-func Platforms() []string { return []string{"qemu", "metal"} }
+func Platforms() []string { return slices.Sorted(maps.Keys(formats())) }
+
+// Formats of images.
+const (
+	FormatDisk  = "disk"
+	FormatQCOW2 = "qcow2"
+	FormatVHD   = "vhd"
+	FormatVMDK  = "vmdk"
+	FormatGCE   = "gce"
+	FormatPXE   = "pxe"
+	FormatISO   = "iso"
+)
 
 // Formats lists the files that can be made.
-func Formats() []string { return []string{"disk"} }
+func Formats() []string {
+	return []string{FormatDisk, FormatQCOW2, FormatVHD, FormatVMDK, FormatGCE, FormatPXE, FormatISO}
+}
 
-// formats says which formats a platform can boot.
-var formats = map[string][]string{"qemu": {"disk"}, "metal": {"disk"}}
+// CopyZstd is a raw disk compressed with zstd.
+const CopyZstd = "zstd"
+
+// Copies lists what can be made beside a raw disk.
+func Copies() []string { return []string{CopyZstd} }
+
+// formats says which formats a platform takes, the usual one first.
+func formats() map[string][]string {
+	return map[string][]string{
+		"aws":          {FormatDisk}, // imported as a snapshot
+		"azure":        {FormatVHD},
+		"digitalocean": {FormatQCOW2, FormatDisk, FormatVHD, FormatVMDK},
+		"gcp":          {FormatGCE},
+		"hetzner":      {FormatDisk, FormatQCOW2}, // written by the rescue system
+		"metal":        {FormatDisk, FormatPXE, FormatISO},
+		"openstack":    {FormatQCOW2, FormatDisk, FormatVHD, FormatVMDK},
+		"qemu":         {FormatDisk, FormatQCOW2},
+		"vmware":       {FormatVMDK},
+	}
+}
 
 var (
 	// namePattern keeps names usable as a file's name, a build's argument and a label's value.
@@ -41,9 +73,11 @@ func checkImage(p *document.Problems, image Image) {
 	checkChoice(p, "architecture", image.Architecture, Architectures())
 	checkChoice(p, "platform", image.Platform, Platforms())
 	checkChoice(p, "format", image.Format, Formats())
-	if allowed, known := formats[image.Platform]; known && slices.Contains(Formats(), image.Format) && !slices.Contains(allowed, image.Format) {
-		p.Add("format", "%s cannot boot on platform %s; want %s", image.Format, image.Platform, strings.Join(allowed, " or "))
+	if allowed, known := formats()[image.Platform]; known && slices.Contains(Formats(), image.Format) && !slices.Contains(allowed, image.Format) {
+		p.Add("format", "%s cannot boot on platform %s; want %s", image.Format, image.Platform, oneOf(allowed))
 	}
+	checkCopies(p, image)
+	checkFirmware(p, image)
 	checkPackages(p, "packages", image.Packages)
 	if !packagePattern.MatchString(image.Kernel) || !strings.HasPrefix(image.Kernel, "linux-image-") {
 		p.Add("kernel", "%s; want one of Debian's linux-image- packages, as in linux-image-amd64", missingOr(image.Kernel))
@@ -61,10 +95,32 @@ func checkImage(p *document.Problems, image Image) {
 	}
 }
 
+func checkCopies(p *document.Problems, image Image) {
+	if len(image.Copies) > 0 && image.Format != FormatDisk && slices.Contains(Formats(), image.Format) {
+		p.Add("copies", "are made of a raw disk only, and the format is %s; leave copies out, or set format to %s", image.Format, FormatDisk)
+	}
+	for i, name := range image.Copies {
+		field := fmt.Sprintf("copies[%d]", i)
+		checkChoice(p, field, name, Copies())
+		if slices.Contains(image.Copies[:i], name) {
+			p.Add(field, "%s is there already; leave it out", name)
+		}
+	}
+}
+
 func checkChoice(p *document.Problems, field, value string, allowed []string) {
 	if !slices.Contains(allowed, value) {
-		p.Add(field, "%s; want %s", missingOr(value), strings.Join(allowed, " or "))
+		p.Add(field, "%s; want %s", missingOr(value), oneOf(allowed))
 	}
+}
+
+// oneOf lists what is allowed, as in "a, b or c".
+func oneOf(allowed []string) string {
+	last := len(allowed) - 1
+	if last < 1 {
+		return strings.Join(allowed, "")
+	}
+	return strings.Join(allowed[:last], ", ") + " or " + allowed[last]
 }
 
 func missingOr(value string) string {
@@ -85,12 +141,14 @@ func checkPackages(p *document.Problems, field string, packages []string) {
 
 // ours are the kernel arguments that the build sets, with what sets them.
 var ours = map[string]string{
-	nodefs.ParamRootHash: "it is the digest of the root that the build makes",
-	nodefs.ParamPlatform: "it is the field platform",
-	"root":               "the root is found by " + nodefs.ParamRootHash,
-	"init":               "the initramfs and systemd are part of what is sealed",
-	"rdinit":             "the initramfs and systemd are part of what is sealed",
-	"panic":              "the build sets it to 60 s",
+	nodefs.ParamRootHash:      "it is the digest of the root that the build makes",
+	nodefs.ParamPlatform:      "it is the field platform",
+	nodefs.ParamRoot:          "it is the field format",
+	"root":                    "the root is found by " + nodefs.ParamRootHash,
+	"init":                    "the initramfs and systemd are part of what is sealed",
+	"rdinit":                  "the initramfs and systemd are part of what is sealed",
+	nodefs.ParamInstallSHA256: "it is the digest of the install.json that the build makes",
+	"panic":                   "the build sets it to 60 s",
 }
 
 func checkArguments(p *document.Problems, arguments []string) {

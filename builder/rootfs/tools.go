@@ -22,6 +22,13 @@ var buildTools = []string{
 	"base-files", "squashfs-tools", "erofs-utils", "mtools", "dosfstools", "kmod", "systemd", "systemd-boot-efi", "busybox-static",
 }
 
+// mediumTools are the packages that make what a BIOS starts, and ISO images: GRUB's core images and xorriso. They are a
+// tree of their own, so that the many parts made with the others do not depend on them.
+var mediumTools = []string{"base-files", "grub-common", "grub-pc-bin", "xorriso"}
+
+// formatTools are the packages for formats that kiln does not write itself.
+var formatTools = []string{"base-files", "qemu-utils"}
+
 // vmTools are the packages that boot what was built; qemu-utils makes the disk's overlay and converts formats.
 var vmTools = []string{
 	"base-files", "qemu-system-x86", "qemu-system-data", "qemu-utils", "ovmf", "seabios", "ipxe-qemu",
@@ -29,12 +36,23 @@ var vmTools = []string{
 
 // testTools are other people's programs that check what kiln wrote.
 var testTools = []string{
-	"base-files", "cryptsetup-bin", "gdisk", "fdisk", "e2fsprogs", "dosfstools", "mtools", "squashfs-tools", "erofs-utils", "systemd-repart",
+	"base-files", "cryptsetup-bin", "gdisk", "fdisk", "e2fsprogs", "dosfstools", "mtools", "squashfs-tools", "erofs-utils", "systemd-repart", "qemu-utils", "zstd", "tar", "coreutils",
+	"sbsigntool", "xorriso", "openssl", "systemd-ukify", "python3-pefile",
 }
 
 // BuildTools returns the tree that the builder's programs come from, making it on first use.
 func (d Debian) BuildTools(ctx context.Context) (Tools, error) {
 	return d.tools(ctx, "tools", buildTools)
+}
+
+// MediumTools returns the tree that GRUB's images and ISO images are made with.
+func (d Debian) MediumTools(ctx context.Context) (Tools, error) {
+	return d.tools(ctx, "medium-tools", mediumTools)
+}
+
+// FormatTools returns the tree with qemu-img, which only some formats need.
+func (d Debian) FormatTools(ctx context.Context) (Tools, error) {
+	return d.tools(ctx, "format-tools", formatTools)
 }
 
 // VMTools returns the tree with QEMU and its firmware.

@@ -31,6 +31,7 @@ func readComments() (comments, error) {
 		{reflect.TypeFor[release.Release](), release.Text},
 		{reflect.TypeFor[cluster.Identity](), cluster.Text},
 		{reflect.TypeFor[cluster.Definition](), cluster.DefinitionText},
+		{reflect.TypeFor[cluster.MachineNetwork](), cluster.MachineNetworkText},
 		{reflect.TypeFor[cluster.Customisation](), cluster.CustomisationText},
 	} {
 		file, err := parser.ParseFile(token.NewFileSet(), "", source.text, parser.ParseComments)

@@ -110,6 +110,7 @@ func choices() []choice {
 		{reflect.TypeFor[plan.Image](), "architecture", plan.Architectures()},
 		{reflect.TypeFor[plan.Image](), "platform", plan.Platforms()},
 		{reflect.TypeFor[plan.Image](), "format", plan.Formats()},
+		{reflect.TypeFor[plan.Image](), "copies", plan.Copies()},
 		{reflect.TypeFor[profile.Profile](), "role", profile.Roles()},
 		{reflect.TypeFor[profile.Taint](), "effect", profile.Effects()},
 		{reflect.TypeFor[release.ContainerImage](), "roles", profile.Roles()},

@@ -12,12 +12,15 @@ import (
 // Guest is the address that QEMU's user network gives the machine; the host is at 10.0.2.2.
 const Guest = "10.0.2.15"
 
+// Served is where Options.Server answers: the host and port of a server in the machine's network.
+const Served = "10.0.2.100:80"
+
 // Arguments are QEMU's arguments for a machine whose options are complete.
 func Arguments(o Options) []string {
 	args := []string{
 		"-no-user-config", "-nodefaults", "-display", "none", "-name", "kiln",
 		"-L", o.Tree.Path("usr/share/qemu"), "-L", o.Tree.Path("usr/share/seabios"),
-		"-machine", "q35", "-m", strconv.Itoa(o.MemoryMiB), "-smp", strconv.Itoa(o.CPUs),
+		"-m", strconv.Itoa(o.MemoryMiB), "-smp", strconv.Itoa(o.CPUs),
 		"-rtc", "base=utc",
 		"-object", "rng-random,id=rng0,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=rng0",
 		// A console nobody reads must neither block the machine nor lose a line: the log file gets everything.
@@ -25,6 +28,7 @@ func Arguments(o Options) []string {
 		"-serial", "chardev:console",
 		"-chardev", "socket,id=qmp,path=" + socketQMP + ",server=on,wait=off", "-mon", "chardev=qmp,mode=control",
 	}
+	args = append(args, o.Firmware.machine()...)
 	args = append(args, o.Accel.arguments()...)
 	args = append(args, bootArguments(o)...)
 	args = append(args, networkArguments(o)...)
@@ -46,7 +50,7 @@ func Arguments(o Options) []string {
 	return args
 }
 
-// bootArguments boot the disk by UEFI, or the kernel directly.
+// bootArguments boot a kernel directly, or let the firmware find what it starts: a medium, a disk, or the network.
 func bootArguments(o Options) []string {
 	if o.Kernel != "" {
 		args := []string{"-kernel", o.Kernel, "-append", o.Append}
@@ -55,13 +59,14 @@ func bootArguments(o Options) []string {
 		}
 		return args
 	}
-	return []string{
-		"-drive", "if=pflash,unit=0,format=raw,readonly=on,file=" + escape(o.Tree.Path("usr/share/OVMF/OVMF_CODE_4M.fd")),
-		"-drive", "if=pflash,unit=1,format=raw,file=" + escape(filepath.Join(o.Dir, fileVars)),
-		// The host's crash safety does not matter; a machine that is killed keeps what it flushed, for the host's page cache has it.
-		"-drive", "if=none,id=disk,format=qcow2,cache=unsafe,discard=unmap,file=" + escape(filepath.Join(o.Dir, fileDisk)),
-		"-device", "virtio-blk-pci,drive=disk,serial=kiln,bootindex=1",
+	args := append(o.Firmware.arguments(o), mediumArguments(o)...)
+	if o.Disk == "" {
+		return args
 	}
+	return append(args,
+		// The host's crash safety does not matter; a machine that is killed keeps what it flushed, for the host's page cache has it.
+		"-drive", "if=none,id=disk,format=qcow2,cache=unsafe,discard=unmap,file="+escape(filepath.Join(o.Dir, fileDisk)),
+		"-device", "virtio-blk-pci,drive=disk,serial=kiln,bootindex=2")
 }
 
 // networkArguments give the machine a network that leads nowhere: no route out, only the forwarded port leads in.
@@ -70,8 +75,21 @@ func networkArguments(o Options) []string {
 	if o.APIPort != 0 {
 		user += fmt.Sprintf(",hostfwd=tcp:127.0.0.1:%d-%s:6443", o.APIPort, Guest)
 	}
-	// Without a boot ROM the firmware does not try the network.
-	return []string{"-netdev", user, "-device", "virtio-net-pci,netdev=net0,romfile="}
+	if o.Server != "" {
+		user += ",guestfwd=tcp:" + Served + "-cmd:" + escape(o.Server)
+	}
+	card := "virtio-net-pci,netdev=net0"
+	switch {
+	case o.BootFile == "":
+		card += ",romfile=" // Without a boot ROM the firmware does not try the network.
+	case o.Firmware == BIOS:
+		user += ",bootfile=" + escape(o.BootFile)
+		card += ",bootindex=3" // QEMU's ROM is iPXE.
+	default:
+		user += ",bootfile=" + escape(o.BootFile)
+		card += ",bootindex=3,romfile=" // UEFI has a network stack of its own.
+	}
+	return []string{"-netdev", user, "-device", card}
 }
 
 // smbiosArguments pass texts as SMBIOS OEM strings: systemd-stub reads its own from them, and systemd its credentials.

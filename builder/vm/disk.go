@@ -18,18 +18,11 @@ func prepareFiles(ctx context.Context, o Options) error {
 	if err := keepOldLog(o.Dir); err != nil {
 		return fmt.Errorf("keeping the last boot's console log: %w", err)
 	}
+	if err := prepareVariables(o); err != nil {
+		return err
+	}
 	if o.Disk == "" {
 		return nil
-	}
-	vars := filepath.Join(o.Dir, fileVars)
-	if _, err := os.Stat(vars); errors.Is(err, fs.ErrNotExist) {
-		text, err := os.ReadFile(o.Tree.Path("usr/share/OVMF/OVMF_VARS_4M.fd"))
-		if err != nil {
-			return fmt.Errorf("reading the firmware's variables: %w", err)
-		}
-		if err := os.WriteFile(vars, text, 0o644); err != nil {
-			return fmt.Errorf("writing the firmware's variables: %w", err)
-		}
 	}
 	if _, err := os.Stat(filepath.Join(o.Dir, fileDisk)); err == nil {
 		return sameImage(o)

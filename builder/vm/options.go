@@ -17,12 +17,19 @@ type Options struct {
 	// Dir is the machine's own directory: overlay disk, firmware variables, logs, sockets. A second start with the same
 	// directory boots the same machine again.
 	Dir string
-	// Disk is the image to boot, through UEFI; it is not changed. Raw, unless its name ends in .qcow2.
+	// Firmware starts the machine; the zero value is UEFI.
+	Firmware Firmware
+	// Disk is the image to boot; it is not changed. Raw, unless its name ends in .qcow2.
 	Disk string
 	// DiskSize is how large the machine's disk is in bytes, if larger than the image.
 	DiskSize int64
 	// Kernel, Initrd and Append boot a kernel directly, without firmware or disk.
 	Kernel, Initrd, Append string
+	// Medium is an ISO image to boot, as a CD or, with MediumUSB, as a USB disk.
+	Medium    string
+	MediumUSB bool
+	// BootFile is the URL that the machine's DHCP server names for those that boot from the network.
+	BootFile string
 	// MemoryMiB defaults to 4096, CPUs to 2.
 	MemoryMiB int
 	CPUs      int
@@ -41,6 +48,9 @@ type Options struct {
 	Credentials map[string]string
 	// APIPort is the port of 127.0.0.1 that is forwarded to the machine's API server; 0 forwards nothing.
 	APIPort int
+	// Server is a command that QEMU runs for each connection that the machine makes to Served, with the connection as its
+	// input and output: the one way out of the machine's network. Empty leaves none.
+	Server string
 	// NoReboot ends QEMU when the machine wants to reboot.
 	NoReboot bool
 	// Detach lets the machine outlive this process.
@@ -79,6 +89,7 @@ func (o Options) complete() (Options, error) {
 		*path = absolute
 	}
 	place("disk image", &o.Disk)
+	place("medium", &o.Medium)
 	place("kernel", &o.Kernel)
 	place("initrd", &o.Initrd)
 	place("Ignition config", &o.Ignition)
@@ -90,8 +101,9 @@ func (o Options) complete() (Options, error) {
 	for i := range o.DataDisks {
 		place("data disk", &o.DataDisks[i])
 	}
-	if (o.Disk == "") == (o.Kernel == "") {
-		problems = append(problems, errors.New("machine: want either a disk image or a kernel to boot"))
+	firmware := o.Disk != "" || o.Medium != "" || o.BootFile != ""
+	if firmware == (o.Kernel != "") {
+		problems = append(problems, errors.New("machine: want either a kernel to boot, or a disk image, a medium or a boot file for the firmware"))
 	}
 	absolute, err := filepath.Abs(o.Dir)
 	if o.Dir == "" || err != nil {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/kiln-os/kiln/firstboot/endpoint"
 	"github.com/kiln-os/kiln/internal/cluster"
@@ -82,9 +83,12 @@ func clusterAuthority(id cluster.Identity) (*x509.Certificate, error) {
 	return nil, Permanent{errors.New("the identity has no bootstrap.authorities.cluster.certificate, by which a node that joins knows its cluster; render it anew with `kiln cluster render`")}
 }
 
+// renewalLimit is how long the identity's source may take to say whether it has another token. It will be asked again.
+const renewalLimit = 30 * time.Second
+
 // renewed tells whether the identity's source has another token for this very node by now.
 func (p plan) renewed(ctx context.Context) bool {
-	fresh, err := p.m.readSource(ctx)
+	fresh, err := p.m.readAgain(ctx, true)
 	if err != nil || fresh.parse() != nil {
 		return false
 	}

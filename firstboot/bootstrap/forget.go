@@ -17,7 +17,7 @@ import (
 
 // forget is the last step: what the node was let in with leaves the disk. What the node now is lies in Kubernetes' own
 // files. The place that the identity came from is not touched: it may serve other nodes, and is the platform's or the
-// operator's to clear. Every part is done anew or not at all when the step runs again.
+// operator's to clear. What an installer left for this node alone is overwritten. Every part is done anew or not at all when the step runs again.
 func (p plan) forget(context.Context) (string, error) {
 	note := "the identity's secrets are gone from this node"
 	if p.uploads() {
@@ -36,6 +36,9 @@ func (p plan) forget(context.Context) (string, error) {
 		if err := p.m.remove(path); err != nil {
 			return "", err
 		}
+	}
+	if err := p.m.scrubCarried(); err != nil {
+		return "", err
 	}
 	// The identity last: with it, the step can run again whole.
 	text, err := json.Marshal(p.o.Identity.Scrubbed())

@@ -47,8 +47,12 @@ type found struct {
 	id   cluster.Identity
 	text []byte
 	from string
+	// ignition is the whole Ignition config around the identity, when it asks for more than that.
+	ignition []byte
 	// copied says that it is the copy that an earlier run made.
 	copied bool
+	// metadata is what the platform said of the machine.
+	metadata source.Metadata
 	// warnings are what was wrong with it and could be left out.
 	warnings []string
 	// machine is what the machine is that took the identity on.
@@ -63,7 +67,7 @@ func (m *Machine) findIdentity(ctx context.Context, i image, journal *stepJourna
 	if copyErr == nil && journal.has("kubeadm-init", began) {
 		return m.own(ctx, earlier, i)
 	}
-	fresh, err := m.readSource(ctx)
+	fresh, err := m.readAgain(ctx, copyErr == nil && journal.has("kubeadm-join", began))
 	if err != nil {
 		if _, nowhere := errors.AsType[*source.NotFound](err); copyErr != nil || !nowhere && !journal.has("kubeadm-join", began) {
 			return found{}, err
@@ -88,8 +92,17 @@ func (m *Machine) own(ctx context.Context, f found, i image) (found, error) {
 		}
 	}
 	f.machine = m.facts()
+	if f.metadata.Hostname != "" {
+		f.machine.Hostname = f.metadata.Hostname
+	}
+	f.warnings = append(f.warnings, f.metadata.Fill(&f.id.Node)...)
 	var err error
-	if f.id, err = m.resolve(ctx, f.id); err != nil {
+	if m.installs(f.id) {
+		f, err = m.asInstaller(f)
+	} else {
+		f.id, err = m.resolve(ctx, f.id, f.machine)
+	}
+	if err != nil {
 		return found{}, err
 	}
 	return f, checkFits(f, i)
@@ -117,9 +130,23 @@ func sameNode(a, b cluster.Identity) bool {
 		a.Cluster.Endpoint == b.Cluster.Endpoint && a.Bootstrap.Authorities.Cluster.Certificate == b.Bootstrap.Authorities.Cluster.Certificate
 }
 
+// readAgain is readSource, for a short time only when there is a copy that will do.
+func (m *Machine) readAgain(ctx context.Context, briefly bool) (found, error) {
+	if briefly {
+		limited, cancel := context.WithTimeout(ctx, renewalLimit)
+		defer cancel()
+		ctx = limited
+	}
+	return m.readSource(ctx)
+}
+
 func (m *Machine) readSource(ctx context.Context) (found, error) {
-	text, from, err := m.Find(ctx)
-	return found{text: text, from: from}, err
+	f, err := m.Find(ctx)
+	return newFound(f), err
+}
+
+func newFound(f source.Found) found {
+	return found{text: f.Text, from: f.From, ignition: f.Ignition, metadata: f.Metadata}
 }
 
 // readCopy reads the copy of an earlier run. One that is missing or in pieces is as good as none.
@@ -145,8 +172,8 @@ func checkFits(f found, i image) error {
 	return p.Err()
 }
 
-// saveCopy keeps the identity for later boots, which then need no source. A member of a pool keeps its own name and
-// address in it.
+// saveCopy keeps the identity for later boots, which then need no source. What the identity left open, the node's name and
+// address in a pool and its place, is in it as it was found out.
 func (m *Machine) saveCopy(f found) error {
 	if f.copied {
 		return nil
@@ -156,7 +183,12 @@ func (m *Machine) saveCopy(f found) error {
 		return fmt.Errorf("copying identity: %w", err)
 	}
 	if node, ok := text["node"].(map[string]any); ok {
-		node["name"], node["address"] = f.id.Node.Name, f.id.Node.Address
+		n := f.id.Node
+		for field, value := range map[string]string{"name": n.Name, "address": n.Address, "zone": n.Zone, "region": n.Region, "providerID": n.ProviderID} {
+			if value != "" {
+				node[field] = value
+			}
+		}
 	}
 	rendered, err := json.Marshal(text)
 	if err != nil {

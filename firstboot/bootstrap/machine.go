@@ -17,6 +17,7 @@ import (
 	"github.com/kiln-os/kiln/firstboot/endpoint"
 	"github.com/kiln-os/kiln/firstboot/etcd"
 	"github.com/kiln-os/kiln/firstboot/fence"
+	"github.com/kiln-os/kiln/firstboot/install"
 	"github.com/kiln-os/kiln/firstboot/kubeadm"
 	"github.com/kiln-os/kiln/firstboot/node"
 	"github.com/kiln-os/kiln/firstboot/source"
@@ -30,8 +31,8 @@ type Machine struct {
 	Root   nodefs.Root
 	Runner command.Runner
 	Report *Report
-	// Find looks for the identity and names the place where it was.
-	Find func(ctx context.Context) (text []byte, from string, err error)
+	// Find looks for the identity, names the place where it was, and tells what came with it.
+	Find func(ctx context.Context) (source.Found, error)
 	Now  func() time.Time
 	// Uptime is seconds since the kernel started.
 	Uptime func() float64
@@ -50,6 +51,8 @@ type Machine struct {
 	Fence func(o *fence.Options)
 	// Look looks at the cluster through its endpoint; nil is the real way.
 	Look func(ctx context.Context, c endpoint.Cluster) endpoint.Observation
+	// Installer makes the installer of a live system; nil is the real one.
+	Installer func(r install.Request) *install.Installer
 	// Pause is how long to wait after a step's first failure; each further pause is twice as long, up to a minute.
 	Pause time.Duration
 }
@@ -72,17 +75,32 @@ func OnNode(root nodefs.Root, report *Report) *Machine {
 }
 
 // findOnPlatform asks the places that the kernel command line's platform has.
-func (m *Machine) findOnPlatform(ctx context.Context) ([]byte, string, error) {
+func (m *Machine) findOnPlatform(ctx context.Context) (source.Found, error) {
+	places, err := m.places()
+	if err != nil {
+		return source.Found{}, err
+	}
+	return m.search(ctx, places)
+}
+
+// places are those that the kernel command line's platform has.
+func (m *Machine) places() (source.Search, error) {
 	commandLine, err := os.ReadFile(m.Root.Path("/proc/cmdline"))
 	if err != nil {
-		return nil, "", fmt.Errorf("reading kernel command line: %w", err)
+		return source.Search{}, fmt.Errorf("reading kernel command line: %w", err)
 	}
 	platform := source.Parameter(string(commandLine), nodefs.ParamPlatform)
-	sources, err := source.ForPlatform(platform, source.Machine{Root: m.Root, Runner: m.Runner})
+	sources, err := source.ForPlatform(platform, source.Machine{Root: m.Root, Runner: m.Runner, Facts: func() source.Facts {
+		f := m.facts()
+		return source.Facts{Hostname: f.Hostname, MACs: f.MACs, UUID: f.UUID, Serial: f.Serial}
+	}})
 	if err != nil {
-		return nil, "", err
+		return source.Search{}, err
 	}
-	return source.Find(ctx, sources)
+	budget, err := source.BudgetOn(string(commandLine))
+	return source.Search{Sources: sources, Budget: budget, Say: func(text string) {
+		m.Report.say(event{step: "identity", message: text})
+	}}, err
 }
 
 func uptime() float64 {

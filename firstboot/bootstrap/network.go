@@ -3,8 +3,10 @@ package bootstrap
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"strings"
 
+	"github.com/kiln-os/kiln/firstboot/initramfs/network"
 	"github.com/kiln-os/kiln/internal/command"
 	"github.com/kiln-os/kiln/internal/nodefs"
 )
@@ -71,6 +73,21 @@ func (p plan) networkConfig(ctx context.Context) (string, error) {
 		}
 	}
 	return "route to " + subnets, nil
+}
+
+// machineNetwork gives systemd-networkd the links of the identity. In a live boot the initramfs has done so, if it saw the identity.
+func (p plan) machineNetwork(ctx context.Context) error {
+	config := network.FromIdentity(p.o.Identity.Node.Network)
+	if len(config.Links) == 0 {
+		return nil
+	}
+	for name, text := range config.Networkd() {
+		if err := put(p.m.Root.Path(filepath.Join(nodefs.NetworkConfig, name)), []byte(text), 0o644); err != nil {
+			return err
+		}
+	}
+	_, err := p.m.Runner.Run(ctx, command.Command{Name: nodefs.Networkctl, Args: []string{"reload"}})
+	return err
 }
 
 // addressLike is the node's address of the subnet's family; empty when it has none.

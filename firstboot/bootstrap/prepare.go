@@ -55,8 +55,11 @@ func (p plan) clock(ctx context.Context) (string, error) {
 	return note, err
 }
 
-// network waits until the node's address is on an interface that is up.
+// network waits until the node's address is on an interface that is up. What the identity says of links is set first.
 func (p plan) network(ctx context.Context) (string, error) {
+	if err := p.machineNetwork(ctx); err != nil {
+		return "", err
+	}
 	want, err := netip.ParseAddr(p.o.Identity.Node.Address)
 	if err != nil {
 		return "", Permanent{err} // ParseIdentity has checked it

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,9 +17,6 @@ import (
 	"github.com/kiln-os/kiln/internal/nodefs"
 	"github.com/kiln-os/kiln/internal/profile"
 )
-
-// bootFacts is what the initramfs leaves for firstboot.
-const bootFacts = "/run/kiln/boot.json"
 
 // Labels and annotations that say which image a node runs, what it may be and on which machine it is.
 const (
@@ -49,6 +47,9 @@ func (p plan) addons(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	if err := p.serving(ctx, client); err != nil {
+		return "", err
+	}
 	applied := 0
 	for _, file := range files {
 		text, err := os.ReadFile(file)
@@ -70,6 +71,15 @@ func (p plan) addons(ctx context.Context) (string, error) {
 	return fmt.Sprintf("%d objects of %d manifests", applied, len(files)), nil
 }
 
+// serving waits for this node's own API server: after a power cut it starts anew, and forbids everything, to an administrator
+// too, until it has read the rules (kubernetes, pkg/registry/rbac/rest: poststarthook/rbac/bootstrap-roles of readyz).
+func (p plan) serving(ctx context.Context, client *node.Client) error {
+	return p.m.wait(ctx, waiting{step: "addons", first: 250 * time.Millisecond, most: 2 * time.Second, look: func(ctx context.Context) (bool, string) {
+		err := client.Healthy(ctx)
+		return err == nil, fmt.Sprintf("waiting for this node's API server: %v", err)
+	}})
+}
+
 // register makes the Node say what it is. What the API server refuses costs a warning, not the node.
 func (p plan) register(ctx context.Context) (string, error) {
 	client, err := p.api()
@@ -77,6 +87,9 @@ func (p plan) register(ctx context.Context) (string, error) {
 		return "", err
 	}
 	name, want := p.o.Identity.Node.Name, p.registration()
+	if err := p.registered(ctx, client); err != nil {
+		return "", err
+	}
 	refused, err := client.RegisterParts(ctx, name, want)
 	if err != nil {
 		return "", err
@@ -96,6 +109,15 @@ func (p plan) register(ctx context.Context) (string, error) {
 	}
 	text := shortened(p.m.Report.redactor.text(strings.Join(warnings, "; ")))
 	return fmt.Sprintf("%s, %d warnings", note, len(warnings)), client.Record(ctx, current, node.Event{Type: "Warning", Reason: eventIncomplete, Message: text})
+}
+
+// registered waits for the Node: kubeadm is done with a worker when its kubelet has a certificate, a moment before the kubelet
+// makes the Node.
+func (p plan) registered(ctx context.Context, client *node.Client) error {
+	return p.m.wait(ctx, waiting{step: "register", first: 100 * time.Millisecond, most: time.Second, look: func(ctx context.Context) (bool, string) {
+		_, err := client.Get(ctx, p.o.Identity.Node.Name)
+		return !node.HasCode(err, http.StatusNotFound), "waiting for the kubelet to register the Node"
+	}})
 }
 
 // registration is what this node sets itself. The taints and the other labels of a worker are set by a control plane, from
@@ -138,7 +160,7 @@ func (m *Machine) rootHash() string {
 	var facts struct {
 		RootHash string `json:"rootHash"`
 	}
-	if text, err := os.ReadFile(m.Root.Path(bootFacts)); err == nil && json.Unmarshal(text, &facts) == nil && facts.RootHash != "" {
+	if text, err := os.ReadFile(m.Root.Path(nodefs.BootFacts)); err == nil && json.Unmarshal(text, &facts) == nil && facts.RootHash != "" {
 		return facts.RootHash
 	}
 	commandLine, _ := os.ReadFile(m.Root.Path("/proc/cmdline"))

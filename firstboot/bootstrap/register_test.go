@@ -214,3 +214,48 @@ func TestRecordDoesNotLoseATokenThatIsAddedMeanwhile(t *testing.T) {
 		t.Errorf("have %v", err)
 	}
 }
+
+// kubeadm is done with a worker before its kubelet has made the Node: that is waited for, and is no failure.
+func TestRegisterWaitsForTheNode(t *testing.T) {
+	j := labelled(t, profile.Worker)
+	asked := 0
+	j.api.Fail(func(method, path string) int {
+		if method == http.MethodGet && path == "/api/v1/nodes/n2" {
+			if asked++; asked <= 3 {
+				return http.StatusNotFound
+			}
+		}
+		return 0
+	})
+	if _, err := j.plan.register(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if label := j.node().Metadata.Labels["example.org/rack"]; asked <= 3 || label != "r7" {
+		t.Errorf("after %d looks the Node has the rack %q", asked, label)
+	}
+}
+
+// After a power cut the founder's API server forbids everything until it has read its rules; that is waited for.
+func TestAddonsWaitForTheRules(t *testing.T) {
+	w := newWorld(t)
+	w.founded()
+	looks := 0
+	w.api.Fail(func(_, path string) int {
+		if path == "/readyz" {
+			looks++
+		}
+		switch {
+		case looks > 4:
+			return 0
+		case path == "/readyz":
+			return http.StatusInternalServerError
+		}
+		return http.StatusForbidden
+	})
+	if err := w.run(); err != nil {
+		t.Fatal(err)
+	}
+	if said := w.out.String(); looks <= 4 || strings.Contains(said, "addons: applying") {
+		t.Errorf("after %d looks it said\n%s", looks, said)
+	}
+}

@@ -26,12 +26,12 @@ type place struct {
 
 // resolve checks that id is meant for this machine and fills in what the member of a pool finds out by itself. The answer
 // is to be kept: what a name or an address is made from may be another one at the next boot.
-func (m *Machine) resolve(ctx context.Context, id cluster.Identity) (cluster.Identity, error) {
+func (m *Machine) resolve(ctx context.Context, id cluster.Identity, facts Facts) (cluster.Identity, error) {
 	addresses, err := m.Addresses()
 	if err != nil {
 		return id, fmt.Errorf("listing addresses: %w", err)
 	}
-	return resolveNode(id, place{facts: m.facts(), addresses: addresses, route: func(endpoint string) (netip.Addr, error) {
+	return resolveNode(id, place{facts: facts, addresses: addresses, route: func(endpoint string) (netip.Addr, error) {
 		return sourceAddress(ctx, endpoint)
 	}})
 }

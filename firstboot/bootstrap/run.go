@@ -7,6 +7,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/kiln-os/kiln/firstboot/install"
 	"github.com/kiln-os/kiln/firstboot/kubeadm"
 	"github.com/kiln-os/kiln/internal/cluster"
 	"github.com/kiln-os/kiln/internal/nodefs"
@@ -40,7 +41,7 @@ func (m *Machine) run(ctx context.Context) error {
 		return nil
 	}
 	r := &runner{m: m, journal: journal}
-	if err := r.all(ctx); err != nil {
+	if err := r.all(ctx); err != nil || r.installed {
 		return err
 	}
 	seconds := took(journal.records)
@@ -59,6 +60,9 @@ type runner struct {
 	journal *stepJournal
 	// plan is nil until there is an identity.
 	plan *plan
+	// installer is set when the machine installs itself instead of joining a cluster; installed, when it has.
+	installer *install.Installer
+	installed bool
 }
 
 // errRenewed says that the identity's source has another token than the one that was refused: all begins anew with it.
@@ -81,6 +85,9 @@ func (r *runner) once(ctx context.Context) error {
 	}
 	if err := r.do(ctx, identityStep(r.identify)); err != nil {
 		return err
+	}
+	if r.installer != nil {
+		return r.install(ctx, r.installer)
 	}
 	if err := r.each(ctx, r.plan.preparation()); err != nil {
 		return err
@@ -129,10 +136,17 @@ func (r *runner) identify(ctx context.Context) (string, error) {
 		return "", err
 	}
 	f, err := r.m.findIdentity(ctx, image, r.journal)
+	if r.m.nobody(err) {
+		r.installer, err = r.m.installer(found{})
+		return "there is none; the installed system will look for its own", err
+	}
 	if err != nil {
 		return "", err
 	}
 	r.m.Report.redactor.learn(f.id)
+	if r.installer, err = r.m.installer(f); err != nil {
+		return "", err
+	}
 	r.plan = r.m.plan(image, f, r.journal)
 	for _, warning := range f.warnings {
 		r.m.Report.say(event{step: "identity", message: "warning: " + warning})

@@ -6,7 +6,9 @@ import (
 	"io"
 	"time"
 
+	"github.com/kiln-os/kiln/firstboot/install"
 	"github.com/kiln-os/kiln/internal/nodefs"
+	"github.com/kiln-os/kiln/internal/step"
 )
 
 // DryRun prints the steps that Run would run and the configuration that kubeadm would get, without secrets. It reads
@@ -22,10 +24,17 @@ func (m *Machine) DryRun(ctx context.Context, out io.Writer) error {
 	}
 	journal := &stepJournal{records: records}
 	f, err := m.findIdentity(ctx, image, journal)
+	if m.nobody(err) {
+		i, err := m.installer(found{})
+		return showInstall(out, i, err)
+	}
 	if err != nil {
 		return err
 	}
 	m.Report.redactor.learn(f.id)
+	if i, err := m.installer(f); i != nil || err != nil {
+		return showInstall(out, i, err)
+	}
 	p := m.plan(image, f, journal)
 	if journal.has(whole, done) {
 		fmt.Fprintln(out, "The first boot was completed before; nothing would be done. These steps were:")
@@ -43,6 +52,17 @@ func (m *Machine) DryRun(ctx context.Context, out io.Writer) error {
 	}
 	_, err = fmt.Fprintf(out, "\nidentity: %s, from %s\n\n# %s\n%s", f.id.Node.Name, f.from, nodefs.KubeadmConfig, text)
 	return err
+}
+
+// showInstall prints the steps of an installation.
+func showInstall(out io.Writer, i *install.Installer, err error) error {
+	if err != nil {
+		return err
+	}
+	for n, s := range append(step.List{identityStep(nil)}, i.All()...) {
+		fmt.Fprintf(out, "%2d  %-16s  %s\n", n+1, s.Name, s.Does)
+	}
+	return nil
 }
 
 // States of the first boot.
@@ -109,6 +129,10 @@ func statusOf(records []record, running bool) Status {
 		if r.Step == whole {
 			status.State, status.Finished = StateDone, &r.Time
 			continue
+		}
+		if r.Step == installation {
+			// The machine is about to leave the live system, or was asked to.
+			status.State, status.Finished = StateDone, &r.Time
 		}
 		at, seen := index[r.Step]
 		if !seen {

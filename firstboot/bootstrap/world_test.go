@@ -38,7 +38,7 @@ bootstrap: {token: ` + token + `}
 `
 
 const (
-	bakedText = `{"image":"qemu","profile":"control-plane","release":"v1.36","role":"control-plane","version":"v1.36.3-4f1c2ab0",
+	bakedText = `{"profile":"control-plane","release":"v1.36","role":"control-plane","version":"v1.36.3-4f1c2ab0",
 "kubernetes":"v1.36.3","timestamp":"2026-01-02T03:04:05Z","sandboxImage":"registry.example/pause:3.10.2",
 "containerImages":{"registry.example/pause:3.10.2":"sha256:aa","registry.example/etcd:3.6.8-0":"sha256:bb"}}`
 	profileText = `{"apiVersion":"kiln/v1alpha1","kind":"Profile","name":"control-plane","role":"control-plane",
@@ -68,6 +68,7 @@ type world struct {
 	config string
 	// text is the identity that the source has; empty is none.
 	text     string
+	metadata source.Metadata
 	notified []string
 }
 
@@ -85,7 +86,7 @@ func newWorld(t *testing.T) *world {
 	w.write(nodefs.Addons+"/10-net.yaml", addonText)
 	w.write("/proc/cmdline", "roothash=fromline kiln.platform=qemu")
 	w.write("/proc/sys/kernel/random/boot_id", "boot-1\n")
-	w.write(bootFacts, `{"rootHash":"4f1c"}`)
+	w.write(nodefs.BootFacts, `{"rootHash":"4f1c"}`)
 	w.images = serveCRI(t, w.root.Path(nodefs.ContainerdSocket))
 	w.m = OnNode(w.root, &Report{Out: w.out, Notify: func(s string) { w.notified = append(w.notified, s) }})
 	w.m.Runner = w
@@ -99,11 +100,11 @@ func newWorld(t *testing.T) *world {
 		}
 	}
 	w.m.APIServer = func(string) string { return w.api.URL }
-	w.m.Find = func(context.Context) ([]byte, string, error) {
+	w.m.Find = func(context.Context) (source.Found, error) {
 		if w.text == "" {
-			return nil, "", &source.NotFound{Tried: []string{"fw_cfg: nothing"}}
+			return source.Found{}, &source.NotFound{Tried: []string{"fw_cfg: nothing"}}
 		}
-		return []byte(w.text), "test source", nil
+		return source.Found{Text: []byte(w.text), From: "test source", Metadata: w.metadata}, nil
 	}
 	return w
 }

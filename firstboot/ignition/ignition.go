@@ -28,10 +28,9 @@ const networkUnit = "kiln-ignition-network.service"
 type Machine struct {
 	Root   nodefs.Root
 	Runner command.Runner
-	// Find looks for the config and names where it was. An error that is a *source.NotFound says that there is none.
-	Find func(ctx context.Context) (raw []byte, from string, err error)
-	// Online says that Find has places on the network, which answer a later call.
-	Online bool
+	// Find looks for the identity and the config around it. An error that is a *source.NotFound says that there is neither; more,
+	// that a call with network may find what one without has not.
+	Find func(ctx context.Context, network bool) (found source.Found, more bool, err error)
 	// Say tells people one line.
 	Say func(text string)
 	// DeviceWait is how long to wait for devices before the engine does.
@@ -46,10 +45,10 @@ func (m Machine) Run(ctx context.Context, network bool) error {
 	if _, err := os.Stat(m.Root.Path(nodefs.IgnitionDone)); err == nil {
 		return nil
 	}
-	raw, from, err := m.Find(ctx)
+	found, more, err := m.Find(ctx, network)
 	if _, nowhere := errors.AsType[*source.NotFound](err); nowhere {
 		// That there is no identity either is firstboot's to say, when the network was asked, too.
-		if m.Online && !network {
+		if more {
 			return m.leave(ctx)
 		}
 		return nil
@@ -57,17 +56,17 @@ func (m Machine) Run(ctx context.Context, network bool) error {
 	if err != nil {
 		return err
 	}
-	config, asks, err := source.Rest(from, raw)
+	if found.Ignition == nil {
+		return m.finish()
+	}
+	config, err := source.Rest(found.From, found.Ignition)
 	if err != nil {
 		return err
 	}
-	if len(asks) == 0 {
-		return m.finish()
-	}
-	if err := check(from, config); err != nil {
+	if err := check(found.From, config); err != nil {
 		return err
 	}
-	m.Say(fmt.Sprintf("the config (%s) asks for %s", from, strings.Join(asks, ", ")))
+	m.Say(fmt.Sprintf("the config (%s) asks for %s", found.From, strings.Join(found.Asks, ", ")))
 	text, err := json.Marshal(config)
 	if err != nil {
 		return fmt.Errorf("rendering the Ignition config: %w", err)
@@ -77,7 +76,7 @@ func (m Machine) Run(ctx context.Context, network bool) error {
 	if err != nil {
 		return err
 	}
-	a := &attempt{Machine: m, journal: journal, from: from, config: text, network: network}
+	a := &attempt{Machine: m, journal: journal, from: found.From, config: text, network: network}
 	return a.run(ctx)
 }
 

@@ -51,15 +51,31 @@ func newWorld(t *testing.T, config string) *world {
 
 func (w *world) machine() Machine {
 	return Machine{
-		Root: nodefs.Root(w.root), Runner: w, Sync: func() {}, Online: w.online,
+		Root: nodefs.Root(w.root), Runner: w, Sync: func() {},
 		Say: func(text string) { w.said = append(w.said, text) },
-		Find: func(context.Context) ([]byte, string, error) {
+		Find: func(_ context.Context, network bool) (source.Found, bool, error) {
 			if w.config == "" {
-				return nil, "", &source.NotFound{Tried: []string{"a place"}}
+				return source.Found{}, w.online && !network, &source.NotFound{Tried: []string{"a place"}}
 			}
-			return []byte(w.config), "config.ign", nil
+			return w.find(), false, nil
 		},
 	}
+}
+
+// find is what the sources make of the config: one with nothing but the identity is none.
+func (w *world) find() source.Found {
+	var config struct {
+		Passwd, Systemd, KernelArguments map[string]any
+		Storage                          map[string][]map[string]any
+	}
+	if err := json.Unmarshal([]byte(w.config), &config); err != nil {
+		w.t.Fatal(err)
+	}
+	found := source.Found{Text: []byte("token-of-cluster"), From: "config.ign"}
+	if len(config.Storage) != 1 || len(config.Storage["files"]) != 1 || config.Storage["files"][0]["path"] != nodefs.IdentityInIgnition {
+		found.Ignition, found.Asks = []byte(w.config), []string{"user ops"}
+	}
+	return found
 }
 
 // boot runs once, and gives the commands that it ran.

@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"github.com/kiln-os/kiln/internal/nodefs"
 )
 
 // BootFile is where the initramfs leaves what it knows for firstboot.service.
-const BootFile = "/run/kiln/boot.json"
+const BootFile = nodefs.BootFacts
 
 // Boot is what the initramfs found and did.
 type Boot struct {
@@ -19,16 +21,30 @@ type Boot struct {
 	// RootDevice and RootLabel are the partition with the root's data, as in /dev/vda2 and root-a.
 	RootDevice string `json:"rootDevice"`
 	RootLabel  string `json:"rootLabel"`
-	// StateDevice is the partition mounted at /var.
-	StateDevice string `json:"stateDevice"`
+	// StateDevice is the partition mounted at /var; empty when that is in memory.
+	StateDevice string `json:"stateDevice,omitempty"`
 	// StateCreated tells that this boot made the state partition: it is the first of this node.
 	StateCreated bool `json:"stateCreated"`
 	// StateGrown tells that this boot made the state partition larger.
 	StateGrown bool `json:"stateGrown,omitempty"`
+	// Live is set when the root is on none of the machine's disks.
+	Live *Live `json:"live,omitempty"`
 	// Modules are the kernel modules that were loaded, in order.
 	Modules []string `json:"modules"`
 	// Steps are the steps that had ended when this was written.
 	Steps []Timing `json:"steps"`
+}
+
+// Live tells where the root of a live node came from, and where its state is.
+type Live struct {
+	// Source is the URL of root.img, or the directory where the medium is mounted.
+	Source string `json:"source"`
+	// Device is the medium's block device.
+	Device string `json:"device,omitempty"`
+	// Files is the directory with root.img and root.verity as this node reads them: in memory, or on the medium.
+	Files string `json:"files"`
+	// State is memory, or the device of the state partition.
+	State string `json:"state"`
 }
 
 // Timing is how long a step took.

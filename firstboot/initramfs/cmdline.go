@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kiln-os/kiln/firstboot/disks"
+	"github.com/kiln-os/kiln/firstboot/initramfs/network"
 	"github.com/kiln-os/kiln/internal/nodefs"
 )
 
@@ -23,6 +25,12 @@ type Params struct {
 	Platform string
 	// Reboot is how long a failure stays on the console before the machine restarts.
 	Reboot time.Duration
+	// Root says where the root comes from; its zero value is a disk.
+	Root Source
+	// State picks the disk for a live node's state; its zero value is memory.
+	State disks.Rule
+	// Network is what the command line says of the network.
+	Network network.Config
 	// Panic tells that the command line already says what a kernel panic does.
 	Panic bool
 }
@@ -37,6 +45,7 @@ const (
 func ParseCmdline(text string) (Params, error) {
 	params := Params{RootWait: defaultRootWait, Reboot: defaultReboot}
 	var errs []error
+	var asked network.Parameters
 	for _, word := range splitCmdline(text) {
 		key, value, _ := strings.Cut(word, "=")
 		var err error
@@ -51,11 +60,31 @@ func ParseCmdline(text string) (Params, error) {
 			params.Shell = value != "0" && value != "no" && value != "false"
 		case nodefs.ParamPlatform:
 			params.Platform = value
+		case nodefs.ParamRoot:
+			params.Root.kind, params.Root.url, err = parseSource(value)
+		case nodefs.ParamRootCA:
+			params.Root.ca, err = parsePin(value)
+		case nodefs.ParamState:
+			params.State, err = parseState(value)
+		case nodefs.ParamIP:
+			asked.IP = append(asked.IP, value)
+		case nodefs.ParamVLAN:
+			asked.VLAN = append(asked.VLAN, value)
+		case nodefs.ParamBond:
+			asked.Bond = append(asked.Bond, value)
+		case nodefs.ParamNameserver:
+			asked.Nameserver = append(asked.Nameserver, value)
 		case "panic":
 			params.Panic = true
 		}
 		errs = append(errs, err)
 	}
+	if params.Root.overNetwork() {
+		var err error
+		params.Network, err = asked.Parse()
+		errs = append(errs, err)
+	}
+	errs = append(errs, params.contradictions())
 	err := errors.Join(errs...)
 	if len(params.RootHash) == 0 && err == nil {
 		err = fmt.Errorf("kernel command line: %s: missing; boot the image's own UKI, or add the hash that stands in its manifest", nodefs.ParamRootHash)

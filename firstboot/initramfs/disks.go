@@ -1,7 +1,6 @@
 package initramfs
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/kiln-os/kiln/firstboot/disks"
 	"github.com/kiln-os/kiln/internal/document"
 )
 
@@ -28,31 +28,19 @@ type blockDevices struct {
 	sys, dev string
 }
 
-// noDisks are block devices that never hold the system.
-var noDisks = []string{"loop", "ram", "zram", "dm-", "md", "fd", "sr", "nbd"}
-
 // list reads the tables of all disks, in the order of their names.
 func (b blockDevices) list() []disk {
-	var disks []disk
+	var list []disk
 	names, _ := os.ReadDir(filepath.Join(b.sys, "block"))
 	for _, name := range names {
-		if isDisk(name.Name()) {
+		if disks.IsDisk(name.Name()) {
 			if d, ok := b.read(name.Name()); ok {
-				disks = append(disks, d)
+				list = append(list, d)
 			}
 		}
 	}
-	sort.Slice(disks, func(i, j int) bool { return disks[i].name < disks[j].name })
-	return disks
-}
-
-func isDisk(name string) bool {
-	for _, prefix := range noDisks {
-		if strings.HasPrefix(name, prefix) {
-			return false
-		}
-	}
-	return true
+	sort.Slice(list, func(i, j int) bool { return list[i].name < list[j].name })
+	return list
 }
 
 // read reads one disk; false means that it is none, or has no medium.
@@ -148,49 +136,4 @@ func (d disk) describe() []string {
 		lines = append(lines, fmt.Sprintf("  %s %s PARTUUID=%s, %s", device, strconv.Quote(e.label), e.uuid, document.Size(d.table.bytes(e))))
 	}
 	return lines
-}
-
-// rootUUIDs derives the PARTUUIDs of the root's data and hash partitions: the first and the last 16 bytes of the root
-// hash (Discoverable Partitions Specification).
-func rootUUIDs(hash []byte) (data, tree string, err error) {
-	if len(hash) < 32 {
-		return "", "", errors.New("root hash: shorter than 32 bytes")
-	}
-	return plainUUID(hash[:16]), plainUUID(hash[len(hash)-16:]), nil
-}
-
-func plainUUID(b []byte) string {
-	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:16])
-}
-
-// root is where the root's two partitions are.
-type root struct {
-	disk       disk
-	data, tree entry
-	// others names further disks that carry the same root.
-	others []string
-}
-
-func (r root) dataPath() string { return r.disk.devices[r.data.number] }
-func (r root) treePath() string { return r.disk.devices[r.tree.number] }
-
-// findRoot looks for a disk that has both partitions of the root with that hash. The first by name is taken.
-func findRoot(disks []disk, hash []byte) (root, bool) {
-	data, tree, err := rootUUIDs(hash)
-	if err != nil {
-		return root{}, false
-	}
-	var found root
-	for _, d := range disks {
-		dataEntry, hasData := d.withUUID(data)
-		treeEntry, hasTree := d.withUUID(tree)
-		switch {
-		case !hasData || !hasTree:
-		case found.disk.name == "":
-			found = root{disk: d, data: dataEntry, tree: treeEntry}
-		default:
-			found.others = append(found.others, d.path)
-		}
-	}
-	return found, found.disk.name != ""
 }

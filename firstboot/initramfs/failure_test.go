@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -52,13 +53,34 @@ func TestConsoleLevels(t *testing.T) {
 }
 
 func TestSteps(t *testing.T) {
-	want := []string{"mounts", "command-line", "modules", "find-root", "verity", "state", "etc", "switch-root"}
-	if got := newBoot(Options{}).steps().Names(); !reflect.DeepEqual(got, want) {
-		t.Errorf("steps are %v", got)
-	}
-	for _, s := range newBoot(Options{}).steps() {
-		if s.Does == "" || s.Run == nil {
-			t.Errorf("step %s does nothing", s.Name)
+	for root, want := range map[string][]string{
+		"":                         {"find-root", "verity", "state"},
+		"http://10.0.2.2/root.img": {"network", "fetch-root", "verity", "state"},
+		"dhcp":                     {"network", "fetch-root", "verity", "state"},
+		"dhcp size:>1GiB":          {"find-cache", "network", "fetch-root", "verity", "state"},
+		"medium":                   {"find-medium", "verity", "state"},
+	} {
+		b := newBoot(Options{})
+		if root, rule, _ := strings.Cut(root, " "); root != "" {
+			var err error
+			if rule != "" {
+				if b.params.State, err = parseState(rule); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if b.params.Root.kind, b.params.Root.url, err = parseSource(root); err != nil {
+				t.Fatal(err)
+			}
+		}
+		steps := append(b.prelude(), b.steps()...)
+		want = slices.Concat([]string{"mounts", "command-line", "modules"}, want, []string{"etc", "switch-root"})
+		if got := steps.Names(); !reflect.DeepEqual(got, want) {
+			t.Errorf("%q: steps are %v", root, got)
+		}
+		for _, s := range steps {
+			if s.Does == "" || s.Run == nil {
+				t.Errorf("step %s does nothing", s.Name)
+			}
 		}
 	}
 }

@@ -19,6 +19,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/kiln-os/kiln/firstboot/initramfs/network"
 	"github.com/kiln-os/kiln/internal/command"
 	"github.com/kiln-os/kiln/internal/nodefs"
 	"github.com/kiln-os/kiln/internal/step"
@@ -48,8 +49,17 @@ type boot struct {
 	devices  blockDevices
 	modules  *modules
 	coldplug *coldplug
-	root     root
-	facts    Boot
+	// root is where the verified root will be read from.
+	root opened
+	// stateDisk is the name in /sys/block of the disk with the state partition.
+	stateDisk string
+	// blankState tells that this disk has no partition table yet, and nothing else either.
+	blankState bool
+	// cached tells that the root is in the cache of the state's disk.
+	cached bool
+	// network is how the network came up, when the root comes over it.
+	network network.Result
+	facts   Boot
 }
 
 func newBoot(o Options) *boot {
@@ -84,23 +94,55 @@ func guard(do func() error) (err error) {
 	return do()
 }
 
-// steps is the way from the kernel to systemd.
-func (b *boot) steps() step.List {
+// prelude are the steps that tell which way to go.
+func (b *boot) prelude() step.List {
 	return step.List{
 		{Name: "mounts", Does: "mount /proc, /sys, /dev and /run", Run: b.mounts},
 		{Name: "command-line", Does: "read the kernel command line", Run: b.commandLine},
 		{Name: "modules", Does: "load modules for the devices that are there", Run: b.loadModules},
-		{Name: "find-root", Does: "wait for the partitions of the root", Run: b.findRoot},
+	}
+}
+
+// steps are the way from there to systemd.
+func (b *boot) steps() step.List {
+	steps := step.List{{Name: "find-root", Does: "wait for the partitions of the root", Run: b.findRoot}}
+	state := step.Step{Name: "state", Does: "make or open the state partition and mount it at /var", Run: b.openState}
+	switch {
+	case b.params.Root.overNetwork():
+		steps = step.List{
+			{Name: "network", Does: "bring up the network", Run: b.openNetwork},
+			{Name: "fetch-root", Does: "fetch the root into memory and check it", Run: b.fetchRoot},
+		}
+		if !b.params.State.IsZero() {
+			steps = append(step.List{{Name: "find-cache", Does: "look for the root on the disk for the state", Run: b.findCache}}, steps...)
+		}
+	case b.params.Root.kind == fromMedium:
+		steps = step.List{{Name: "find-medium", Does: "wait for the medium with the root and mount it", Run: b.findMedium}}
+	}
+	if b.params.Root.live() {
+		state = step.Step{Name: "state", Does: "mount /var in memory, or on the disk that the rule picks", Run: b.openLiveState}
+	}
+	return append(steps, step.List{
 		{Name: "verity", Does: "open the root with dm-verity and mount system and payload", Run: b.mountRoot},
-		{Name: "state", Does: "make or open the state partition and mount it at /var", Run: b.openState},
+		state,
 		{Name: "etc", Does: "lay an overlay on the state partition over /etc", Run: b.etc},
 		{Name: "switch-root", Does: "leave the facts of this boot in " + BootFile + " and become systemd", Run: b.switchRoot},
-	}
+	}...)
 }
 
 // run takes the steps, with one line on the console for each.
 func (b *boot) run(ctx context.Context) error {
-	for _, s := range b.steps() {
+	if err := b.take(ctx, b.prelude()); err != nil {
+		return err
+	}
+	if err := b.take(ctx, b.steps()); err != nil {
+		return err
+	}
+	return errors.New("init returned")
+}
+
+func (b *boot) take(ctx context.Context, steps step.List) error {
+	for _, s := range steps {
 		at := uptime()
 		note, err := s.Run(ctx)
 		if err != nil {
@@ -110,7 +152,7 @@ func (b *boot) run(ctx context.Context) error {
 		b.facts.Steps = append(b.facts.Steps, Timing{Name: s.Name, At: milliseconds(at), Seconds: milliseconds(took)})
 		b.console.say("%-12s %6.3f s  %s", s.Name, took.Seconds(), note)
 	}
-	return errors.New("init returned")
+	return nil
 }
 
 // milliseconds is d in seconds, with three decimals.
@@ -171,44 +213,10 @@ func (b *boot) loadModules(context.Context) (string, error) {
 	return strings.Join(b.modules.names(), " "), nil
 }
 
-// pollInterval is how often the machine is asked for new devices.
-const pollInterval = 20 * time.Millisecond
-
-// findRoot loads modules for devices that appear until the root's partitions are among them.
-func (b *boot) findRoot(ctx context.Context) (string, error) {
-	data, tree, err := rootUUIDs(b.params.RootHash)
-	if err != nil {
-		return "", err
-	}
-	before := len(b.modules.names())
-	for start, told := time.Now(), time.Now(); ; time.Sleep(pollInterval) {
-		var found bool
-		if b.root, found = findRoot(b.devices.list(), b.params.RootHash); found {
-			break
-		}
-		if time.Since(start) > b.params.RootWait {
-			return "", withHint(fmt.Errorf("no disk with the root's partitions after %s: looked on every disk for PARTUUID=%s (data) and PARTUUID=%s (hash tree)",
-				b.params.RootWait, data, tree), "check that the disk is connected, that this image was written to it whole, and that "+
-				"the Image document's modules name the driver of its controller; a slow one may need a larger kiln.rootwait")
-		}
-		if time.Since(told) > 5*time.Second {
-			told = time.Now()
-			b.console.say("find-root: waiting for PARTUUID=%s, %.0f s of %s", data, time.Since(start).Seconds(), b.params.RootWait)
-		}
-		b.coldplug.plug()
-	}
-	for _, other := range b.root.others {
-		b.console.complain("find-root: %s carries the same root; %s is used", other, b.root.disk.path)
-	}
-	b.facts.RootDevice, b.facts.RootLabel = b.root.dataPath(), b.root.data.label
-	return fmt.Sprintf("%s (%s) with hash tree %s; drivers %s", b.root.dataPath(), b.root.data.label, b.root.treePath(),
-		strings.Join(b.modules.names()[before:], " ")), nil
-}
-
 func (b *boot) mountRoot(context.Context) (string, error) {
 	// From here on a damaged block stops the kernel, which leaves nobody to explain.
-	b.console.say("verity: should the kernel stop with \"dm-verity device corrupted\", the root on %s is damaged: write the image to the disk again", b.root.disk.path)
-	device, err := openVerity(b.root.dataPath(), b.root.treePath(), b.params.RootHash)
+	b.console.say("verity: should the kernel stop with \"dm-verity device corrupted\", the root on %s is damaged: %s", b.root.where, b.root.remedy)
+	device, err := openVerity(b.root.data, b.root.tree, b.params.RootHash)
 	if err != nil {
 		return "", err
 	}

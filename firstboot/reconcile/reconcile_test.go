@@ -108,7 +108,8 @@ func TestTwoControlPlanesDoTheSame(t *testing.T) {
 	if after := w.writes(); len(after) != len(before) {
 		t.Errorf("wrote again: %q", after[len(before):])
 	}
-	if len(before) > 2*(3+2+2) {
+	// Each of the two may do everything, and begin with a Node again after its look was cut short.
+	if len(before) > 3*2*(3+2+2) {
 		t.Errorf("have %d writes: %q", len(before), before)
 	}
 }

@@ -79,13 +79,18 @@ func (s *session) setUnique(ctx context.Context, name, text string) error {
 	if text != "" {
 		c.Status, c.Reason, c.Message = "False", reasonDuplicate, text
 	}
+	// The event first: with the condition already right, nobody would record an event that was cut off between the two.
+	if text != "" {
+		if err := s.warn(ctx, current, reasonDuplicate, text); err != nil {
+			return err
+		}
+	}
 	if err := s.api.SetCondition(ctx, name, c); err != nil {
 		return err
 	}
 	k.shared = text
-	if text != "" {
-		return s.warn(ctx, current, reasonDuplicate, text)
+	if text == "" {
+		s.r.say("node %s: %s", name, c.Message)
 	}
-	s.r.say("node %s: %s", name, c.Message)
 	return nil
 }

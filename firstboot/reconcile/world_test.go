@@ -230,7 +230,7 @@ func (w *world) eventually(what string, is func() bool) {
 	w.t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); !is(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			w.t.Fatalf("waited 20 s for: %s; requests:\n%s", what, strings.Join(w.server.Requests(), "\n"))
+			w.t.Fatalf("waited 20 s for: %s; writes:\n%s", what, strings.Join(w.writes(), "\n"))
 		}
 	}
 }

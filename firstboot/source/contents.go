@@ -117,8 +117,8 @@ func verify(text []byte, hash string) error {
 	return nil
 }
 
-// place renders where in the config a problem is.
-func place(p *tree.Pos) string {
+// position renders where in the config a problem is.
+func position(p *tree.Pos) string {
 	if p == nil || p.Line == 0 {
 		return ""
 	}

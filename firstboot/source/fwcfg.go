@@ -3,12 +3,10 @@ package source
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 
 	"github.com/kiln-os/kiln/internal/command"
-	"github.com/kiln-os/kiln/internal/document"
 )
 
 const (
@@ -18,21 +16,21 @@ const (
 	firmwareConfigKey = "opt/com.coreos/config"
 )
 
-// firmwareConfig reads an Ignition config that QEMU was given with -fw_cfg name=opt/com.coreos/config,file=….
+// firmwareConfig reads an identity, or an Ignition config that holds it, that QEMU was given with -fw_cfg name=opt/com.coreos/config,file=….
 func (m Machine) firmwareConfig() Source {
 	name := "QEMU fw_cfg " + firmwareConfigKey
-	return Source{Name: name, Find: func(ctx context.Context) ([]byte, error) {
+	return Source{Name: name, Offline: true, Find: func(ctx context.Context) (Found, error) {
 		if err := m.loadFirmwareConfig(ctx); err != nil {
-			return nil, err
+			return Found{}, err
 		}
 		raw, err := readLimited(m.Root.Path(firmwareConfigDir + "/by_name/" + firmwareConfigKey + "/raw"))
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
-			return nil, nothing("QEMU was started without it (-fw_cfg name=%s,file=CONFIG)", firmwareConfigKey)
+			return Found{}, nothing("QEMU was started without it (-fw_cfg name=%s,file=CONFIG)", firmwareConfigKey)
 		case err != nil:
-			return nil, err
+			return Found{}, err
 		}
-		return m.fromConfig(name, raw)
+		return fetched.read(name, raw)
 	}}
 }
 
@@ -50,16 +48,4 @@ func (m Machine) loadFirmwareConfig(ctx context.Context) error {
 		return nothing("the machine does not show QEMU's fw_cfg: %s", err)
 	}
 	return nothing("the machine does not show QEMU's fw_cfg")
-}
-
-// readLimited reads a file of at most maxBytes.
-func readLimited(path string) ([]byte, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if info.Size() > maxBytes {
-		return nil, document.Problem{File: path, Text: fmt.Sprintf("has %d bytes; an identity has at most %d", info.Size(), maxBytes)}
-	}
-	return os.ReadFile(path)
 }

@@ -1,7 +1,6 @@
 package source
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -14,45 +13,48 @@ import (
 	"github.com/kiln-os/kiln/internal/nodefs"
 )
 
-// Identity takes the identity document out of an Ignition config of spec 3.0 to 3.5: the contents of the file
-// nodefs.IdentityInIgnition. What else the config asks for is upstream's engine to do. file names the config in messages; every error is a document.Problem, and none quotes
-// contents, which are secret.
-func Identity(file string, raw []byte) ([]byte, error) {
-	config, err := parseIgnition(file, raw)
+// fromIgnition takes the identity document out of an Ignition config of spec 3.0 to 3.5: the contents of the file
+// nodefs.IdentityInIgnition. A config that asks for more comes along whole. place names the config in messages; every error
+// is a document.Problem, and none quotes contents, which are secret.
+func fromIgnition(place string, raw []byte) (Found, error) {
+	config, err := parseIgnition(place, raw)
 	if err != nil {
-		return nil, err
+		return Found{}, err
 	}
-	index, _ := survey(config)
+	index, others := survey(config)
 	if index < 0 {
-		return nil, document.Problem{File: file, Field: "storage.files",
+		return Found{}, document.Problem{File: place, Field: "storage.files",
 			Text: "has no file " + nodefs.IdentityInIgnition + "; put the identity there as a data: URL"}
 	}
 	text, err := contents(config.Storage.Files[index].Contents)
 	if err != nil {
-		return nil, document.Problem{File: file, Field: fmt.Sprintf("storage.files[%d].contents", index), Text: err.Error()}
+		return Found{}, document.Problem{File: place, Field: fmt.Sprintf("storage.files[%d].contents", index), Text: err.Error()}
 	}
-	return text, nil
+	found := Found{Text: text}
+	if len(others) > 0 {
+		found.Ignition, found.Asks = raw, others
+	}
+	return found, nil
 }
 
-// fromConfig is what a source returns of the Ignition config that it found.
-func (m Machine) fromConfig(file string, raw []byte) ([]byte, error) {
-	if m.Whole {
-		return raw, nil
-	}
-	return Identity(file, raw)
-}
-
-// Rest parses an Ignition config and takes the identity out of it: what is left is the user's own. asks lists what that
-// is, for people; it is empty when the config holds nothing but an identity.
-func Rest(file string, raw []byte) (config types.Config, asks []string, err error) {
-	if config, err = parseIgnition(file, raw); err != nil {
-		return config, nil, err
-	}
-	index, asks := survey(config)
-	if index >= 0 {
+// Rest parses an Ignition config, which is at place, and takes the identity out of it: what is left is the user's own.
+func Rest(place string, raw []byte) (types.Config, error) {
+	config, err := parseIgnition(place, raw)
+	if index, _ := survey(config); err == nil && index >= 0 {
 		config.Storage.Files = slices.Delete(config.Storage.Files, index, index+1)
 	}
-	return config, asks, nil
+	return config, err
+}
+
+// isIgnition tells an Ignition config from other JSON, of whatever spec it is.
+func isIgnition(text []byte) bool {
+	var header map[string]json.RawMessage
+	if json.Unmarshal(text, &header) != nil {
+		// A config that was cut off is still one: the parser says where it ends.
+		return strings.HasPrefix(strings.TrimLeft(string(text), "{ \t\r\n"), `"ignition"`)
+	}
+	_, is := header["ignition"]
+	return is
 }
 
 // parseIgnition takes warnings for errors: what Ignition warns of (a key that nobody reads) is a mistake here.
@@ -61,12 +63,6 @@ func parseIgnition(file string, raw []byte) (types.Config, error) {
 		Ignition struct {
 			Version string `json:"version"`
 		} `json:"ignition"`
-	}
-	for _, start := range []string{"#cloud-config", "## template: jinja", "Content-Type: multipart/"} {
-		if bytes.HasPrefix(bytes.TrimLeft(raw, " \t\r\n"), []byte(start)) {
-			return types.Config{}, document.Problem{File: file,
-				Text: "is for cloud-init, which this image does not have; give the machine an Ignition config of spec 3.0 to 3.5 (of Cluster API's providers, one that writes such)"}
-		}
 	}
 	// Errors are Ignition's to report.
 	_ = json.Unmarshal(raw, &header)
@@ -77,7 +73,7 @@ func parseIgnition(file string, raw []byte) (types.Config, error) {
 	config, report, err := ignition.ParseCompatibleVersion(raw)
 	problems := &document.Problems{File: file}
 	for _, entry := range report.Entries {
-		problems.Add(strings.TrimPrefix(strings.TrimPrefix(entry.Context.String(), "$"), "."), "%s%s; mend the Ignition config (spec 3.5)", entry.Message, place(entry.Marker.StartP))
+		problems.Add(strings.TrimPrefix(strings.TrimPrefix(entry.Context.String(), "$"), "."), "%s%s; mend the Ignition config (spec 3.5)", entry.Message, position(entry.Marker.StartP))
 	}
 	if len(report.Entries) == 0 && err != nil {
 		problems.Add("", "is not an Ignition config of spec 3.0 to 3.5: %s", err)

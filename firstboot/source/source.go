@@ -1,15 +1,17 @@
 // Package source finds a node's identity. Where to look is set by the platform on the kernel command line and never
-// guessed. It is the home of Ignition.
+// guessed. Places on the machine itself come first; the network is asked only when they have nothing. The package is the
+// home of Ignition's parser and of DHCP.
 package source
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"strings"
+	"net"
+	"time"
 
 	"github.com/kiln-os/kiln/internal/command"
-	"github.com/kiln-os/kiln/internal/document"
 	"github.com/kiln-os/kiln/internal/nodefs"
 )
 
@@ -17,75 +19,78 @@ import (
 type Source struct {
 	// Name says where that is, for people: it begins messages about what was found there.
 	Name string
-	// Find returns the identity document's text. ErrNothing, possibly wrapped with details, says that there is none; a
-	// document.Problem says that what is there is wrong; any other error that the place could not be read.
-	Find func(ctx context.Context) ([]byte, error)
+	// Offline says that the place is on the machine itself.
+	Offline bool
+	// Appears is how long the place may take to be there; zero for one that is there or is not.
+	Appears time.Duration
+	// Find looks once. ErrNothing, possibly wrapped with details, says that there is no identity; a document.Problem that
+	// what is there is wrong; a refusal (see refused) that there is none yet; any other error that the place could not be read.
+	Find func(ctx context.Context) (Found, error)
+	// Metadata asks what the place knows of the machine. Nil where it knows nothing, or where Find says it.
+	Metadata func(ctx context.Context) (Metadata, error)
+}
+
+// Found is an identity and what came with it.
+type Found struct {
+	// Text is the identity document, as it was written.
+	Text []byte
+	// From names the place.
+	From string
+	// Ignition is the whole Ignition config (JSON, spec 3.0 to 3.5) that held the identity, when it asks for more than that;
+	// Asks then lists what. It is as secret as the identity.
+	Ignition []byte
+	Asks     []string
+	// Metadata is what the platform says of the machine.
+	Metadata Metadata
+}
+
+// same tells whether two places gave the same.
+func (f Found) same(other Found) bool {
+	return bytes.Equal(bytes.TrimSpace(f.Text), bytes.TrimSpace(other.Text)) && bytes.Equal(bytes.TrimSpace(f.Ignition), bytes.TrimSpace(other.Ignition))
 }
 
 // ErrNothing says that a source has no identity, so that the next one is asked.
 var ErrNothing = errors.New("nothing here")
 
+// errNotYet is ErrNothing where the place itself may still appear.
+var errNotYet = fmt.Errorf("%w, yet", ErrNothing)
+
+// nothing wraps ErrNothing with what was seen instead.
+func nothing(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", ErrNothing, fmt.Sprintf(format, args...))
+}
+
 // maxBytes is the most that an identity or the config around it may have. With all four authorities it is about 15 KiB.
 const maxBytes = 1 << 20
+
+// Facts are what the machine is: what stands for the variables of a URL. An unknown one is empty.
+type Facts struct {
+	// Hostname is the name that the machine had before kiln named it.
+	Hostname string
+	// MACs are hardware addresses, in lower case with colons.
+	MACs []string
+	// UUID and Serial are the product's (DMI).
+	UUID, Serial string
+}
 
 // Machine is what the sources touch of the machine.
 type Machine struct {
 	Root   nodefs.Root
 	Runner command.Runner
-	// Whole makes the sources return the Ignition config itself, with the identity in it.
-	Whole bool
+	// Facts tells what the machine is; it is asked when a source needs it. Nil means that nothing is known.
+	Facts func() Facts
 	// Mount mounts a device read-only and returns its directory and what to call when done; nil means the kernel's mount.
 	Mount func(device string) (directory string, done func(), err error)
+	// Dial opens a connection (net.Dialer.DialContext); nil means the network's own.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// Offers asks for DHCP offers; nil means on every interface that is up.
+	Offers func(ctx context.Context, option DHCPOption) ([]Offer, error)
 }
 
-// ForPlatform lists the places where an image of platform looks, in order.
-func ForPlatform(platform string, m Machine) ([]Source, error) {
-	switch platform {
-	case PlatformQEMU:
-		return []Source{m.firmwareConfig(), m.partition()}, nil
-	case PlatformMetal:
-		return []Source{m.partition()}, nil
+// facts are the machine's; none where nobody tells them.
+func (m Machine) facts() Facts {
+	if m.Facts == nil {
+		return Facts{}
 	}
-	given := "is missing"
-	if platform != "" {
-		given = fmt.Sprintf("is %q", platform)
-	}
-	return nil, document.Problem{File: "kernel command line", Field: nodefs.ParamPlatform,
-		Text: given + "; want " + PlatformQEMU + " or " + PlatformMetal + ": boot the image with its own kernel command line"}
-}
-
-// NotFound says that no source has an identity.
-type NotFound struct {
-	// Tried has one line for each source: its name and its answer.
-	Tried []string
-}
-
-// Error implements error.
-func (e *NotFound) Error() string {
-	return "no identity found; tried:\n  " + strings.Join(e.Tried, "\n  ") +
-		"\ngive the machine one of these (kiln's documentation, \"identity\") and boot it again"
-}
-
-// Find asks the sources in order and returns the first identity and the name of its source. The error is a *NotFound, a
-// document.Problem, or says which source could not be read.
-func Find(ctx context.Context, sources []Source) (text []byte, name string, err error) {
-	var tried []string
-	for _, s := range sources {
-		text, err := s.Find(ctx)
-		switch {
-		case err == nil:
-			return text, s.Name, nil
-		case document.IsInvalid(err): // it names the place itself
-			return nil, s.Name, err
-		case !errors.Is(err, ErrNothing):
-			return nil, s.Name, fmt.Errorf("reading identity from %s: %w", s.Name, err)
-		}
-		tried = append(tried, s.Name+": "+strings.TrimPrefix(err.Error(), ErrNothing.Error()+": "))
-	}
-	return nil, "", &NotFound{Tried: tried}
-}
-
-// nothing wraps ErrNothing with what was seen instead.
-func nothing(format string, args ...any) error {
-	return fmt.Errorf("%w: %s", ErrNothing, fmt.Sprintf(format, args...))
+	return m.Facts()
 }

@@ -5,10 +5,10 @@ import (
 	"compress/gzip"
 	"context"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -59,17 +59,13 @@ func TestIdentityInIgnition(t *testing.T) {
 		{name: "unused key", config: `{"ignition":{"version":"3.5.0"},"storage":{"flies":[]}}`, wantErr: []string{"flies", "line 1"}},
 		{name: "spec 2", config: `{"ignition":{"version":"2.3.0"}}`, wantErr: []string{"ignition.version: is 2.3.0, as Cluster API", "want 3.0.0 to 3.5.0"}},
 		{name: "spec 4", config: `{"ignition":{"version":"4.0.0"}}`, wantErr: []string{"config.ign", "version"}},
-		{name: "empty", config: ``, wantErr: []string{"config.ign: "}},
-		{name: "not JSON", config: "kind: Identity\ntoken: " + secret, wantErr: []string{"config.ign: invalid character 'k'"}},
-		{name: "more than an identity", config: `{"ignition":{"version":"3.5.0"},"passwd":{"users":[{"name":"core"}]},"systemd":{"units":[{"name":"a.service"}]},
-			"storage":{"files":[{"path":"/etc/kiln/identity.yaml","contents":{"source":"data:,` + secret + `"}},{"path":"/etc/motd","contents":{"source":"data:,x"}}]}}`,
-			want: secret},
-		{name: "cloud-config", config: "#cloud-config\nwrite_files: []\n# " + secret, wantErr: []string{"config.ign: is for cloud-init", "Ignition config of spec 3.0 to 3.5"}},
-		{name: "several parts for cloud-init", config: "\nContent-Type: multipart/mixed; boundary=x\n" + secret, wantErr: []string{"is for cloud-init"}},
+		{name: "empty", config: ``, wantErr: []string{"config.ign: is empty"}},
+		{name: "cut off", config: `{"ignition":{"version":"3.5.0"},"storage":{"files":[{"pa`, wantErr: []string{"config.ign: unexpected end of JSON input"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := Identity("config.ign", []byte(tt.config))
+			found, err := fetched.read("config.ign", []byte(tt.config))
+			got := found.Text
 			if len(tt.wantErr) == 0 {
 				if err != nil || string(got) != tt.want {
 					t.Fatalf("have %q, %v; want %q", got, err, tt.want)
@@ -91,6 +87,21 @@ func TestIdentityInIgnition(t *testing.T) {
 				t.Errorf("message shows the secret:\n%v", err)
 			}
 		})
+	}
+}
+
+func TestIgnitionBesideTheIdentityComesAlong(t *testing.T) {
+	const whole = `{"ignition":{"version":"3.5.0"},"passwd":{"users":[{"name":"core"}]},"systemd":{"units":[{"name":"a.service"}]},
+		"storage":{"files":[{"path":"/etc/kiln/identity.yaml","contents":{"source":"data:,hello"}},{"path":"/etc/motd","contents":{"source":"data:,x"}}]}}`
+	found, err := fetched.read("config.ign", []byte(whole))
+	if err != nil || string(found.Text) != "hello" || string(found.Ignition) != whole {
+		t.Errorf("have %q, %v", found.Text, err)
+	}
+	if got := strings.Join(found.Asks, ", "); got != "file /etc/motd, user core, unit a.service" {
+		t.Errorf("asks for %q", got)
+	}
+	if found, err := fetched.read("config.ign", []byte(config)); err != nil || found.Ignition != nil || found.Asks != nil {
+		t.Errorf("a config with nothing but the identity: have %q, %v", found.Ignition, err)
 	}
 }
 
@@ -126,8 +137,32 @@ func TestFind(t *testing.T) {
 	}{
 		{name: "fw_cfg", platform: "qemu", files: map[string]string{firmwareConfigDir + "/by_name/opt/com.coreos/config/raw": config},
 			want: "from-config", wantFrom: "QEMU fw_cfg opt/com.coreos/config"},
-		{name: "fw_cfg before the partition", platform: "qemu", want: "from-config", wantFrom: "QEMU fw_cfg opt/com.coreos/config", files: map[string]string{
-			firmwareConfigDir + "/by_name/opt/com.coreos/config/raw": config, "/dev/disk/by-label/KILN": "", "/medium/identity.yaml": "from-partition"}},
+		{name: "fw_cfg and the partition agree", platform: "qemu", want: "from-config", wantFrom: "QEMU fw_cfg opt/com.coreos/config", files: map[string]string{
+			firmwareConfigDir + "/by_name/opt/com.coreos/config/raw": config, "/dev/disk/by-label/KILN": "", "/medium/identity.yaml": "from-config\n"}},
+		{name: "fw_cfg and the partition disagree", platform: "qemu", files: map[string]string{
+			firmwareConfigDir + "/by_name/opt/com.coreos/config/raw": config, "/dev/disk/by-label/KILN": "", "/medium/identity.yaml": "from-partition"},
+			wantErr: []string{"QEMU fw_cfg opt/com.coreos/config: has another identity than partition labelled KILN; leave one of them"}},
+		{name: "identity itself in fw_cfg", platform: "qemu", files: map[string]string{firmwareConfigDir + "/by_name/opt/com.coreos/config/raw": "a: b"},
+			want: "a: b", wantFrom: "QEMU fw_cfg opt/com.coreos/config"},
+		{name: "credential of the unit", platform: "metal", files: map[string]string{nodefs.UnitCredentials + "/kiln.identity": "a: b", nodefs.SystemCredentials + "/kiln.identity": "sealed"},
+			want: "a: b", wantFrom: "systemd credential kiln.identity"},
+		{name: "credential of the system", platform: "aws", files: map[string]string{nodefs.SystemCredentials + "/kiln.identity": "a: b"},
+			want: "a: b", wantFrom: "systemd credential kiln.identity"},
+		{name: "empty credential", platform: "metal", files: map[string]string{nodefs.SystemCredentials + "/kiln.identity": " \n"},
+			wantErr: []string{"systemd credential kiln.identity: is empty; put an identity there"}},
+		{name: "config drive", platform: "metal", files: map[string]string{
+			"/dev/disk/by-label/config-2": "", "/medium/openstack/latest/user_data": config},
+			want: "from-config", wantFrom: "config drive (config-2)"},
+		{name: "NoCloud medium of VFAT", platform: "qemu", files: map[string]string{
+			firmwareConfigDir + "/rev": "3", "/dev/disk/by-label/CIDATA": "", "/medium/USER-DATA": "a: b"},
+			want: "a: b", wantFrom: "NoCloud medium (cidata)"},
+		{name: "cloud-config on a NoCloud medium", platform: "metal", files: map[string]string{
+			"/dev/disk/by-label/cidata": "", "/medium/user-data": "#cloud-config\nusers: []\n"},
+			wantErr: []string{"NoCloud medium (cidata), user-data: is a cloud-config, which kiln does not apply; put an identity there"}},
+		{name: "empty file", platform: "metal", files: map[string]string{"/dev/disk/by-label/KILN": "", "/medium/identity.yaml": ""},
+			wantErr: []string{"partition labelled KILN, identity.yaml: is empty"}},
+		{name: "cut in the middle", platform: "metal", files: map[string]string{"/dev/disk/by-label/KILN": "", "/medium/config.ign": config[:60]},
+			wantErr: []string{"partition labelled KILN, config.ign: unexpected end of JSON input"}},
 		{name: "fw_cfg without config, then the partition", platform: "qemu", want: "from-partition", wantFrom: "partition labelled KILN", files: map[string]string{
 			firmwareConfigDir + "/rev": "3", "/dev/disk/by-partlabel/KILN": "", "/medium/identity.yaml": "from-partition"}},
 		{name: "metal ignores fw_cfg", platform: "metal", want: "from-partition", wantFrom: "partition labelled KILN", files: map[string]string{
@@ -156,7 +191,12 @@ func TestFind(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, from, err := Find(t.Context(), sources)
+			for i := range sources {
+				sources[i].Appears = min(sources[i].Appears, 2*devicePoll)
+			}
+			sources = slices.DeleteFunc(sources, func(s Source) bool { return !s.Offline })
+			found, err := Search{Sources: sources}.Find(t.Context())
+			got, from := found.Text, found.From
 			if (len(runner.ran) > 0) != tt.modprobe {
 				t.Errorf("ran %q", runner.ran)
 			}
@@ -175,20 +215,57 @@ func TestFind(t *testing.T) {
 	}
 }
 
-func TestNothingFoundIsItsOwnError(t *testing.T) {
-	_, _, err := Find(t.Context(), []Source{{Name: "a", Find: func(context.Context) ([]byte, error) { return nil, ErrNothing }}})
-	if _, ok := errors.AsType[*NotFound](err); !ok {
-		t.Fatalf("have %v", err)
+// Which places a platform has is a promise to its users, and link-local metadata on metal would be a hole.
+func TestSourcesOfPlatforms(t *testing.T) {
+	const credential = "systemd credential kiln.identity, "
+	for platform, want := range map[string]string{
+		"aws":          credential + "EC2 metadata service",
+		"azure":        credential + "Azure provisioning CD, Azure metadata service",
+		"digitalocean": credential + "DigitalOcean metadata service",
+		"gcp":          credential + "GCE metadata service",
+		"hetzner":      credential + "Hetzner metadata service",
+		"metal":        credential + "partition labelled KILN, config drive (config-2), NoCloud medium (cidata)",
+		"openstack":    credential + "config drive (config-2), OpenStack metadata service",
+		"qemu":         credential + "QEMU fw_cfg opt/com.coreos/config, partition labelled KILN, config drive (config-2), NoCloud medium (cidata)",
+		"vmware":       credential + "VMware guestinfo, partition labelled KILN, NoCloud medium (cidata)",
+	} {
+		root := t.TempDir()
+		names := func() string {
+			sources, err := ForPlatform(platform, Machine{Root: nodefs.Root(root)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var names []string
+			for _, s := range sources {
+				names = append(names, s.Name)
+			}
+			return strings.Join(names, ", ")
+		}
+		if got := names(); got != want {
+			t.Errorf("%s: have %s", platform, got)
+		}
+		write(t, filepath.Join(root, "/proc/cmdline"), "kiln.identity=https://a/b kiln.identity.dhcp=224 ds=nocloud;s=https://a/b/")
+		// What the command line names comes after what is on the machine, and before a metadata service.
+		const named = "URL of kiln.identity, URL of DHCP option 224, NoCloud seed"
+		all := strings.Split(want, ", ")
+		if last := len(all) - 1; strings.HasSuffix(want, "metadata service") {
+			want = strings.Join(append(all[:last:last], named, all[last]), ", ")
+		} else {
+			want += ", " + named
+		}
+		if got := names(); got != want {
+			t.Errorf("%s, with parameters: have %s\nwant %s", platform, got, want)
+		}
 	}
-	if document.IsInvalid(err) {
-		t.Error("says that a document is wrong")
+	if len(Platforms()) != 9 {
+		t.Errorf("there are other platforms: %q", Platforms())
 	}
 }
 
 func TestPlatformIsNeverGuessed(t *testing.T) {
-	for _, platform := range []string{"", "aws"} {
+	for _, platform := range []string{"", "aws2"} {
 		_, err := ForPlatform(platform, Machine{})
-		if !document.IsInvalid(err) || !strings.Contains(err.Error(), "kiln.platform") || !strings.Contains(err.Error(), "qemu or metal") {
+		if !document.IsInvalid(err) || !strings.Contains(err.Error(), "kiln.platform") || !strings.Contains(err.Error(), "qemu or vmware") {
 			t.Errorf("%q: have %v", platform, err)
 		}
 	}

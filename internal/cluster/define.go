@@ -89,6 +89,7 @@ func checkDefinedNode(p *document.Problems, part string, n DefinedNode, networks
 	networks.checkNode(p, part, n.Address, n.SecondaryAddress)
 	checkMatch(p, part+".match", n.Match)
 	checkCommon(p, part, n.Common)
+	checkInstall(p, part+".install", n.Install)
 }
 
 // claim notes what no other node may have.
@@ -121,6 +122,7 @@ func checkDefinedPool(p *document.Problems, part string, pool Pool, networks net
 		networks.checkPool(p, part+".subnet", pool.Subnet)
 	}
 	checkCommon(p, part, pool.Common)
+	checkInstall(p, part+".install", pool.Install)
 }
 
 func checkInitialiser(p *document.Problems, d Definition) {

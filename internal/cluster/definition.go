@@ -98,6 +98,10 @@ type Common struct {
 	ProviderID string `json:"providerID,omitempty"`
 	// Kubelet holds fields of KubeletConfiguration (kubelet.config.k8s.io/v1beta1) for this node alone.
 	Kubelet map[string]any `json:"kubelet,omitempty"`
+	// Network is how the machine reaches its network; without it, every interface asks a DHCP server.
+	Network *MachineNetwork `json:"network,omitempty"`
+	// Install makes a live system write itself to a disk and boot that, instead of running from memory.
+	Install *Install `json:"install,omitempty"`
 }
 
 // DefinitionText is this file's source: its comments are the descriptions in the JSON Schema.

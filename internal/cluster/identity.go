@@ -20,8 +20,25 @@ type Identity struct {
 	Node Node `json:"node"`
 	// Cluster says which cluster it belongs to.
 	Cluster Cluster `json:"cluster"`
+	// Install makes a live system write itself to a disk and boot that, instead of running from memory. A system that
+	// booted from its disk takes no notice of it.
+	Install *Install `json:"install,omitempty"`
 	// Bootstrap holds the secrets that the node needs once.
 	Bootstrap Bootstrap `json:"bootstrap"`
+}
+
+// Install says which disk a live system installs itself to.
+type Install struct {
+	// Disk is a rule that exactly one disk of the machine has to fit, never the first of several: path:/dev/NAME,
+	// serial:TEXT, wwn:TEXT, model:TEXT or size:>=100GiB, or several of them joined by commas, which must all hold.
+	Disk string `json:"disk"`
+	// Wipe lets the installer destroy what the disk holds, a node that has joined included: any word, such as a date or a
+	// ticket. The disk remembers the word, and the same one never wipes it again, however often the machine boots the live
+	// system. Without a word, a disk that is not blank is refused.
+	Wipe string `json:"wipe,omitempty"`
+	// Boot is how the installed system is started: kexec (at once, without the firmware), reboot, or poweroff for a machine
+	// that is to be started elsewhere. By default kexec where the machine can, else reboot.
+	Boot string `json:"boot,omitempty"`
 }
 
 // Node is one machine's part of an identity.
@@ -59,6 +76,9 @@ type Node struct {
 	// Kubelet holds fields of KubeletConfiguration (kubelet.config.k8s.io/v1beta1) for this node alone; they win over the
 	// profile's and the cluster's.
 	Kubelet map[string]any `json:"kubelet,omitempty"`
+	// Network is how the machine reaches its network; without it, every interface asks a DHCP server. It holds in the initramfs
+	// of a live boot, too, when the identity is found without a network.
+	Network *MachineNetwork `json:"network,omitempty"`
 	// Registration is what the cluster's operator lets this node be, signed with the cluster's certificate authority: see
 	// Statement. A control plane puts on the Node what a kubelet may not give itself. It is no secret.
 	Registration string `json:"registration,omitempty"`

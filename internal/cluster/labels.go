@@ -26,6 +26,7 @@ func checkCommon(p *document.Problems, part string, c Common) {
 		p.Add(part+".providerID", "holds a space, a quote, a backslash or a dollar sign; want the provider's own form, as in aws:///eu-west-1a/i-0123")
 	}
 	profile.CheckKubelet(p, part+".kubelet", c.Kubelet)
+	checkMachineNetwork(p, part+".network", c.Network)
 }
 
 // checkRegistered checks what only shows on the Node object: labels, taints and place.

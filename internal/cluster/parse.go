@@ -156,7 +156,7 @@ func setDefault(field *string, value string) {
 
 // common is the part of a node that a Definition's nodes and pools have too.
 func (n Node) common() Common {
-	return Common{Zone: n.Zone, Region: n.Region, Labels: n.Labels, Taints: n.Taints, ProviderID: n.ProviderID, Kubelet: n.Kubelet}
+	return Common{Zone: n.Zone, Region: n.Region, Labels: n.Labels, Taints: n.Taints, ProviderID: n.ProviderID, Kubelet: n.Kubelet, Network: n.Network}
 }
 
 // AllLabels are the node's labels with those of its zone and region.

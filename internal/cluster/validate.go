@@ -16,6 +16,7 @@ func checkIdentity(p *document.Problems, id Identity) {
 	networks := checkCluster(p, "cluster", id.Cluster)
 	checkControlPlanes(p, id)
 	checkNode(p, id.Node, networks)
+	checkInstall(p, "install", id.Install)
 	checkBootstrap(p, id)
 }
 

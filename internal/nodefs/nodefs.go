@@ -33,6 +33,8 @@ const (
 	// Networkctl makes systemd-networkd read its configuration again.
 	Networkctl = "/usr/bin/networkctl"
 	Systemctl  = "/usr/bin/systemctl"
+	// GuestInfoTool asks VMware's hypervisor what the virtual machine was given (Debian's open-vm-tools).
+	GuestInfoTool = "/usr/bin/vmware-rpctool"
 	// CNIPlugins and CNIConfig are containerd's bin_dir and conf_dir. The latter is made anew on each boot, so that a
 	// node is Ready only once its pod network is.
 	CNIPlugins = "/usr/lib/cni"
@@ -97,14 +99,50 @@ const (
 	ResolverConfig = "/etc/systemd/resolved.conf.d"
 )
 
+// Paths of a live node, below /run: they were there before the root was.
+const (
+	// BootFacts is where the initramfs leaves what it knows, as JSON.
+	BootFacts = "/run/kiln/boot.json"
+	// LiveFiles is the tmpfs with the root that was fetched.
+	LiveFiles = "/run/kiln/live"
+	// Medium is where the medium is mounted that the root is on.
+	Medium = "/run/kiln/medium"
+	// JournalRuntime is where systemd-journald looks for settings of this boot only.
+	JournalRuntime = "/run/systemd/journald.conf.d"
+	// NetworkRuntime is where systemd-networkd looks for what belongs to this boot only.
+	NetworkRuntime = "/run/systemd/network"
+)
+
+// Names of the files of a live set: beside each other on the server, below LiveDir on a medium.
+const (
+	LiveDir    = "kiln"
+	LiveRoot   = "root.img"
+	LiveVerity = "root.verity"
+)
+
+// Values of kernel parameters.
+const (
+	// RootDHCP takes the root from the directory of the boot file that DHCP names, RootMedium from a filesystem.
+	RootDHCP   = "dhcp"
+	RootMedium = "medium"
+	// StateMemory keeps the state in memory.
+	StateMemory = "memory"
+)
+
 // Names on the disk (GPT partition labels and filesystem labels).
 const (
+	// LabelBIOS is what a BIOS's boot loader lies in.
+	LabelBIOS        = "bios"
 	LabelESP         = "esp"
 	LabelRootA       = "root-a"
 	LabelRootAVerity = "root-a-verity"
 	LabelRootB       = "root-b"
 	LabelRootBVerity = "root-b-verity"
 	LabelState       = "kiln-state"
+	// LabelInstall is the partition that an installer adds: it carries the identity to the installed system's first boot.
+	LabelInstall = "kiln-install"
+	// LabelRootCache is a live node's copy of the root that it fetched.
+	LabelRootCache = "kiln-root-cache"
 	// LabelIdentity is the label of a filesystem or partition that carries an identity.
 	LabelIdentity = "KILN"
 	// IdentityFile and IgnitionFile are looked for on that filesystem, in this order.
@@ -122,8 +160,44 @@ const (
 	ParamShell = "kiln.shell"
 	// ParamRootWait is how many seconds the initramfs waits for the root's partitions.
 	ParamRootWait = "kiln.rootwait"
+	// ParamRoot says where the root comes from when it is not on a disk: a URL of root.img, dhcp or medium.
+	ParamRoot = "kiln.root"
+	// ParamRootCA pins the certificate of the https server that has the root: its SHA-256, or that of its authority.
+	ParamRootCA = "kiln.root.ca"
+	// ParamState says where a live node keeps its state: memory, or a rule that picks a disk (firstboot/disks).
+	ParamState = "kiln.state"
+	// ParamIP, ParamVLAN, ParamBond and ParamNameserver are dracut's: the network that the root is fetched over.
+	ParamIP         = "ip"
+	ParamVLAN       = "vlan"
+	ParamBond       = "bond"
+	ParamNameserver = "nameserver"
 	// ParamReboot is how many seconds a failure of the initramfs stays on the console before the machine restarts.
 	ParamReboot = "kiln.reboot"
+	// ParamInstall is the rule that picks the disk to install to; without it a live system runs as it is.
+	ParamInstall = "kiln.install"
+	// ParamInstallWipe lets the installer destroy what the disk holds, once for each value; no value is one, too.
+	ParamInstallWipe = "kiln.install.wipe"
+	// ParamInstallSHA256 is the SHA-256 of the live set's install.json.
+	ParamInstallSHA256 = "kiln.install.sha256"
+	// ParamIdentity is the URL of the identity, with ${mac}, ${uuid}, ${serial} and ${hostname}.
+	ParamIdentity = "kiln.identity"
+	// ParamIdentityCA is the SHA-256 of a certificate that the identity's https server has to show: its own or an authority's.
+	ParamIdentityCA = "kiln.identity.ca"
+	// ParamIdentitySHA256 is the SHA-256 of what lies at the identity's URL.
+	ParamIdentitySHA256 = "kiln.identity.sha256"
+	// ParamIdentityDHCP is the number of the DHCP option that holds the identity's URL, as in 224 or 43.1.
+	ParamIdentityDHCP = "kiln.identity.dhcp"
+	// ParamIdentityWait is how many seconds the network may take to give an identity.
+	ParamIdentityWait = "kiln.identity.wait"
+)
+
+// Credentials of systemd, by way of SMBIOS, fw_cfg, the kernel command line or the ESP.
+const (
+	// CredentialIdentity is the name of the one that holds an identity.
+	CredentialIdentity = "kiln.identity"
+	// UnitCredentials are those that firstboot's unit imports, unpacked; SystemCredentials those that the system was given.
+	UnitCredentials   = "/run/credentials/firstboot.service"
+	SystemCredentials = "/run/credentials/@system"
 )
 
 // Root places the paths of a node below a directory: "/" on a node, a temporary directory in a test.

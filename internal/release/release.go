@@ -158,9 +158,10 @@ func (r Release) Binary(name string) (Source, Binary, bool) {
 }
 
 // Baked is what a node image knows of itself: the builder writes it into the root, firstboot and the initramfs read it.
+// It does not name the Image document: one root is in images of several formats, and the platform is on the kernel
+// command line.
 type Baked struct {
-	// Image, Profile and Release are the names of the documents the image was built from.
-	Image   string `json:"image"`
+	// Profile and Release are the names of the documents the image was built from.
 	Profile string `json:"profile"`
 	Release string `json:"release"`
 	// Role is the profile's role: control-plane or worker.

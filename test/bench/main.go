@@ -27,6 +27,7 @@ func sections(clusters string) []section {
 		{"size", "the image against its compressed inputs", benchSize},
 		{"readiness", "container images made usable: kiln's way against ctr images import", benchReadiness},
 		{"firstboot", "what firstboot takes before kubeadm runs", benchFirstboot},
+		{"install", "the installer's writer against dd of the same bytes, on the same filesystem", benchInstall},
 		{"boot", "power-on to Ready in a virtual machine", benchBoot},
 		{"cluster", "all nodes powered on at once to all Ready, beside bare kubeadm; a worker that waits for its endpoint",
 			func(ctx context.Context, t *table) error { return benchCluster(ctx, t, clusters) }},

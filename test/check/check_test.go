@@ -12,7 +12,6 @@ import (
 
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
-	"github.com/kiln-os/kiln/internal/document"
 	"github.com/kiln-os/kiln/internal/nodefs"
 	"github.com/kiln-os/kiln/internal/release"
 )
@@ -202,10 +201,9 @@ func TestLeaksAreFoundAndNotShown(t *testing.T) {
 	}
 }
 
-func TestSecretsComeFromIdentityAndKeys(t *testing.T) {
+func TestSecretsComeFromTokensAndKeys(t *testing.T) {
 	root := t.TempDir()
-	n := &node{root: nodefs.Root(root)}
-	n.identity.Bootstrap.Token = document.NewSecret("abcdef.0123456789abcdef")
+	n := &node{root: nodefs.Root(root), tokens: map[string]string{"abcdef": "0123456789abcdef"}}
 	key := filepath.Join(root, nodefs.PKI, "etcd", "ca.key")
 	if err := os.MkdirAll(filepath.Dir(key), 0o755); err != nil {
 		t.Fatal(err)
@@ -218,7 +216,7 @@ func TestSecretsComeFromIdentityAndKeys(t *testing.T) {
 		t.Fatalf("private files are %q, %v", files, err)
 	}
 	secrets, err := n.secrets()
-	if err != nil || secrets["the bootstrap token"] != "0123456789abcdef" || secrets[nodefs.PKI+"/etcd/ca.key"] != "second" {
+	if err != nil || secrets["the secret of bootstrap token abcdef"] != "0123456789abcdef" || secrets[nodefs.PKI+"/etcd/ca.key"] != "second" {
 		t.Errorf("secrets are %q, %v", secrets, err)
 	}
 }

@@ -24,6 +24,8 @@ type node struct {
 	second, resumed bool
 	// identity is read when the first boot is done.
 	identity cluster.Identity
+	// tokens are the secret halves of the cluster's bootstrap tokens, by their ids.
+	tokens map[string]string
 	// rootHash is what device-mapper checks the root against.
 	rootHash string
 }

@@ -13,13 +13,12 @@ import (
 	"strings"
 
 	"github.com/kiln-os/kiln/internal/command"
-	"github.com/kiln-os/kiln/internal/document"
 	"github.com/kiln-os/kiln/internal/nodefs"
 )
 
 // privateFiles are the files that only root may read.
 func (n *node) privateFiles() ([]string, error) {
-	files := []string{nodefs.IdentityCopy, nodefs.KubeadmConfig, nodefs.AdminConfig}
+	files := []string{nodefs.IdentityCopy, nodefs.AdminConfig}
 	err := filepath.WalkDir(n.root.Path(nodefs.PKI), func(path string, _ fs.DirEntry, err error) error {
 		if err == nil && strings.HasSuffix(path, ".key") {
 			files = append(files, "/"+strings.TrimPrefix(path, strings.TrimSuffix(string(n.root), "/")+"/"))
@@ -29,13 +28,23 @@ func (n *node) privateFiles() ([]string, error) {
 	return files, err
 }
 
-// secretModes wants mode 0600 and root as the owner.
+// forgotten are the files that held the bootstrap token until the first boot was completed.
+func forgotten() []string {
+	return []string{nodefs.KubeadmConfig, nodefs.KubeadmResumeConfig, nodefs.Kubernetes + "/bootstrap-kubelet.conf", nodefs.Kubernetes + "/tmp"}
+}
+
+// secretModes wants mode 0600 and root as the owner, and nothing left of what the node was let in with.
 func (n *node) secretModes(context.Context) (string, error) {
 	files, err := n.privateFiles()
 	if err != nil {
 		return "", err
 	}
 	var problems []error
+	for _, file := range forgotten() {
+		if _, err := os.Lstat(n.root.Path(file)); !errors.Is(err, fs.ErrNotExist) {
+			problems = append(problems, fmt.Errorf("%s: got it (%v), want it gone after the first boot", file, err))
+		}
+	}
 	for _, file := range files {
 		info, err := os.Stat(n.root.Path(file))
 		if err != nil {
@@ -50,19 +59,8 @@ func (n *node) secretModes(context.Context) (string, error) {
 // secrets are the texts that must be nowhere, by what they are. They are never printed.
 func (n *node) secrets() (map[string]string, error) {
 	secrets := map[string]string{}
-	token := n.identity.Bootstrap.Token.Reveal()
-	if _, secret, ok := strings.Cut(token, "."); ok {
-		secrets["the bootstrap token"] = secret
-	}
-	if a := n.identity.Bootstrap.Authorities; a != nil {
-		for name, key := range map[string]document.Secret{
-			"the cluster authority's key": a.Cluster.Key, "the front proxy authority's key": a.FrontProxy.Key,
-			"etcd's authority's key": a.Etcd.Key, "the service accounts' key": a.ServiceAccount.Key,
-		} {
-			if line := telling(key.Reveal()); line != "" {
-				secrets[name] = line
-			}
-		}
+	for name, secret := range n.tokens {
+		secrets["the secret of bootstrap token "+name] = secret
 	}
 	files, err := n.privateFiles()
 	if err != nil {
@@ -81,9 +79,29 @@ func (n *node) secrets() (map[string]string, error) {
 		}
 	}
 	if len(secrets) == 0 {
-		return nil, errors.New("got no secret to look for, want at least the token")
+		return nil, errors.New("got no secret to look for, want at least a key")
 	}
 	return secrets, nil
+}
+
+// readTokens are the secret halves of the cluster's bootstrap tokens, by their ids: the node itself has forgotten its own.
+func (n *node) readTokens(ctx context.Context) (map[string]string, error) {
+	var list struct {
+		Items []struct {
+			Data map[string][]byte `json:"data"`
+		} `json:"items"`
+	}
+	if err := n.outputJSON(ctx, &list, kubectl, n.kubectlArgs("get", "secrets", "-n", "kube-system", "-o", "json",
+		"--field-selector=type=bootstrap.kubernetes.io/token")...); err != nil {
+		return nil, err
+	}
+	tokens := map[string]string{}
+	for _, item := range list.Items {
+		if secret := string(item.Data["token-secret"]); secret != "" {
+			tokens[string(item.Data["token-id"])] = secret
+		}
+	}
+	return tokens, nil
 }
 
 // telling is a line of a PEM key that gives it away: the second of its base64 lines, for the first one begins alike in
@@ -104,11 +122,25 @@ func telling(key string) string {
 // secretsNotShown looks for the secrets in the journal of all boots, in the cluster's Node and events, and in the
 // arguments of every process.
 func (n *node) secretsNotShown(ctx context.Context) (string, error) {
+	var err error
+	if n.tokens, err = n.readTokens(ctx); err != nil {
+		return "", err
+	}
 	secrets, err := n.secrets()
 	if err != nil {
 		return "", err
 	}
 	var problems []error
+	if !n.second && len(n.tokens) == 0 {
+		problems = append(problems, errors.New("got no bootstrap token in the cluster, want the identity's"))
+	}
+	identity, err := os.ReadFile(n.root.Path(nodefs.IdentityCopy))
+	problems = append(problems, err)
+	found, _, err := leaks(func(w io.Writer) error { _, err := w.Write(identity); return err }, secrets)
+	problems = append(problems, err)
+	for _, name := range found {
+		problems = append(problems, fmt.Errorf("%s: got %s, want it gone after the first boot", nodefs.IdentityCopy, name))
+	}
 	read := int64(0)
 	for _, place := range []struct {
 		name string

@@ -63,7 +63,7 @@ func (n *node) firstbootStatus(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if n.identity, err = cluster.ParseIdentity(nodefs.IdentityCopy, text); err != nil {
+	if n.identity, err = cluster.ReadScrubbed(text); err != nil {
 		return "", err
 	}
 	boot, err := n.bootID()

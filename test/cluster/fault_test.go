@@ -1,215 +1,22 @@
-//go:build cluster && full
-
-// What is here takes longer than every change can wait for: it runs under make test-full.
+//go:build cluster
 
 package cluster_test
 
 import (
 	"context"
 	"fmt"
-	"os"
-	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/kiln-os/kiln/internal/nodefs"
 )
-
-// TestFaults does to a running cluster what happens to clusters, one thing after the other. After each the cluster has to
-// be whole again; how long that takes is logged and does not matter, but it ends.
-func TestFaults(t *testing.T) {
-	w := newWorld(t)
-	all := members(3, 2)
-	f := w.newFleet(t, "faults", all, "")
-	f.powerOn(t)
-	eventually(t, "three control planes and two workers Ready", 6*time.Minute, f.allReady(f.names...))
-	eventually(t, "every first boot told", 3*time.Minute, f.allTold(f.names...))
-
-	t.Run("a control plane is cut off and comes back", func(t *testing.T) {
-		must(t, f.machines["cp3"].Partition())
-		eventually(t, "cp3 is seen to be gone", 3*time.Minute, f.isNot("cp3", "True"))
-		f.mustServe(t)
-		must(t, f.machines["cp3"].Heal())
-		eventually(t, "all Ready again", 4*time.Minute, f.allReady(f.names...))
-		f.mustBeWhole(t, all)
-	})
-
-	t.Run("a control plane is lost for good, and a machine with an empty disk takes its place", func(t *testing.T) {
-		before := f.etcdIDs(t, "cp1")
-		must(t, f.machines["cp2"].PowerOff())
-		must(t, f.machines["cp2"].Wipe())
-		f.mustServe(t)
-		f.powerOn(t, "cp2")
-		f.mustComplete(t, "cp2")
-		eventually(t, "all Ready again", 6*time.Minute, f.allReady(f.names...))
-		f.mustBeWhole(t, all)
-		if after := f.etcdIDs(t, "cp1"); after["cp2"] == before["cp2"] {
-			t.Errorf("the member %s came back without its log", after["cp2"])
-		}
-	})
-
-	t.Run("the founder is lost for good, and joins its own cluster", func(t *testing.T) {
-		founded := f.kubectl(t, "get", "namespace", "kube-system", "--output=jsonpath={.metadata.uid}")
-		must(t, f.machines["cp1"].PowerOff())
-		must(t, f.machines["cp1"].Wipe())
-		f.mustServe(t)
-		f.powerOn(t, "cp1")
-		expect(t, f.machines["cp1"], `^fence: the cluster lives at .* founded by this node before; joining it`, 3*time.Minute)
-		f.mustComplete(t, "cp1")
-		eventually(t, "all Ready again", 6*time.Minute, f.allReady(f.names...))
-		f.mustBeWhole(t, all)
-		if now := f.kubectl(t, "get", "namespace", "kube-system", "--output=jsonpath={.metadata.uid}"); now != founded {
-			t.Errorf("the cluster is %s, before it was %s", now, founded)
-		}
-	})
-
-	t.Run("all are off, and all on again", func(t *testing.T) {
-		f.powerOff(t)
-		f.powerOn(t)
-		eventually(t, "the API answers", 4*time.Minute, f.answers)
-		eventually(t, "all Ready again", 6*time.Minute, f.allReady(f.names...))
-		f.mustBeWhole(t, all)
-	})
-
-	t.Run("a worker leaves, and comes back under its name", func(t *testing.T) {
-		n := f.machines["worker2"]
-		was := f.nodes(t)["worker2"].Metadata.UID
-		// The shell that asks ends with the reset, as an operator's does.
-		if out, err := n.Exec(t.Context(), "firstboot", "reset", "--force", "--drain-timeout=20s"); err != nil {
-			t.Fatalf("leaving: %v\n%s", err, out)
-		}
-		eventually(t, "worker2 is no node any more", 3*time.Minute, func(ctx context.Context) error {
-			nodes, err := f.list(ctx, "nodes")
-			if err == nil && nodes["worker2"].Metadata.UID == was {
-				err = fmt.Errorf("the Node is still there")
-			}
-			return err
-		})
-		must(t, n.PowerOff())
-		must(t, n.PowerOn(t.Context()))
-		f.mustComplete(t, "worker2")
-		eventually(t, "all Ready again", 4*time.Minute, f.allReady(f.names...))
-		f.mustBeWhole(t, all)
-	})
-}
-
-// TestPowerCutsWhileJoining cuts the power of every node of a cluster in the middle of each step of its first boot, again
-// and again, until it is through. The load balancer is absent at first: refused connections, then lost packets.
-func TestPowerCutsWhileJoining(t *testing.T) {
-	w := newWorld(t)
-	all := members(3, 1)
-	f := w.newFleet(t, "cuts", all, "certificates: uploaded\n")
-	f.balancer.Stop()
-	f.powerOn(t)
-
-	// The founder needs no balancer; the others say which of the two it is.
-	worker1 := f.machines["worker1"]
-	expect(t, worker1, `endpoint: .*refuse`, 2*time.Minute)
-	must(t, f.balancer.Start())
-	must(t, f.balancer.Drop(t.Context()))
-	expect(t, worker1, `endpoint: .*(time|answer)`, 2*time.Minute)
-	expect(t, f.machines["cp1"], `^kubeadm-init: .*etcd`, 3*time.Minute)
-	must(t, f.machines["cp1"].PowerOff())
-	must(t, f.machines["cp1"].PowerOn(t.Context()))
-	expect(t, f.machines["cp1"], `^record: `, 5*time.Minute)
-	must(t, f.balancer.Pass(t.Context()))
-
-	for _, cut := range []struct{ node, at string }{
-		{"worker1", `^kubeadm-join: \[kubelet-start\]`},
-		{"cp2", `^kubeadm-join: \[control-plane\]`},
-		{"cp2", `^kubeadm-join: \[etcd\]`},
-		{"cp3", `^kubeadm-join: .*\[etcd\] Waiting`},
-		{"cp3", `^(register|ready): `},
-	} {
-		n := f.machines[cut.node]
-		if _, err := n.WaitConsole(t.Context(), regexp.MustCompile(cut.at), 4*time.Minute); err != nil {
-			// It may have been through before: then there was nothing to cut.
-			t.Logf("%s was not seen at %s: %v", cut.node, cut.at, err)
-			continue
-		}
-		must(t, n.PowerOff())
-		t.Logf("cut %s at %s", cut.node, cut.at)
-		must(t, n.PowerOn(t.Context()))
-	}
-	eventually(t, "all Ready", 8*time.Minute, f.allReady(f.names...))
-	eventually(t, "every first boot told", 3*time.Minute, f.allTold(f.names...))
-	f.mustBeWhole(t, all)
-	f.mustHoldNoSecrets(t)
-}
-
-// TestThreeInitialisers gives three control planes identities that all say initialise: one founds, the others stop and say
-// why, and there is one cluster.
-func TestThreeInitialisers(t *testing.T) {
-	w := newWorld(t)
-	all := members(3, 0)
-	f := w.newFleet(t, "rivals", all, "")
-	for _, name := range []string{"cp2", "cp3"} {
-		must(t, f.machines[name].SetIdentity(identityOf(t, f.rerender(t, name), name)))
-	}
-	f.powerOn(t)
-	founder, others := "", []string{}
-	for _, name := range f.names {
-		match := expect(t, f.machines[name], `^(record: |first-boot: .*take initialise out)`, 4*time.Minute)
-		if strings.HasPrefix(match[1], "record") {
-			founder += name
-		} else {
-			others = append(others, name)
-		}
-	}
-	if len(others) != 2 || f.machines[founder] == nil {
-		t.Fatalf("%q founded a cluster, %q stopped; want one and two", founder, others)
-	}
-	// Still so after a restart, when the founder is silent.
-	f.powerOff(t)
-	f.powerOn(t, others...)
-	for _, name := range others {
-		expect(t, f.machines[name], `take initialise out`, 3*time.Minute)
-	}
-	// With the identities mended, all become one cluster.
-	f.powerOff(t)
-	mended := f.rerender(t, founder)
-	for _, name := range others {
-		must(t, f.machines[name].SetIdentity(identityOf(t, mended, name)))
-	}
-	f.powerOn(t)
-	for _, name := range f.names {
-		f.mustComplete(t, name)
-	}
-	eventually(t, "all Ready", 8*time.Minute, f.allReady(f.names...))
-	f.mustBeWhole(t, all)
-}
 
 // mustComplete waits for the end of a machine's first boot. Its Node says nothing of that at first: that of the machine
 // before stays Ready for most of a minute.
 func (f *fleet) mustComplete(t *testing.T, name string) {
 	t.Helper()
 	expect(t, f.machines[name], `^first-boot: completed`, 8*time.Minute)
-}
-
-// rerender renders three control planes with the fleet's secrets, of which another one initialises.
-func (f *fleet) rerender(t *testing.T, initialiser string) (dir string) {
-	t.Helper()
-	dir = t.TempDir()
-	text := strings.Replace(document(members(3, 0), ""), "  initialise: true\n", "", 1)
-	text = strings.Replace(text, "- name: "+initialiser+"\n", "- name: "+initialiser+"\n  initialise: true\n", 1)
-	must(t, os.WriteFile(dir+"/cluster.yaml", []byte(text), 0o644))
-	copied := filepath.Join(dir, "fleet")
-	must(t, os.MkdirAll(copied, 0o700))
-	for _, file := range []string{"secrets.yaml", "README", ".gitignore"} {
-		content, err := os.ReadFile(filepath.Join(f.identities, file))
-		must(t, err)
-		must(t, os.WriteFile(filepath.Join(copied, file), content, 0o600))
-	}
-	f.kiln(t, "cluster", "render", dir+"/cluster.yaml", "-o", copied)
-	return copied
-}
-
-// identityOf is the Ignition config of a node in a directory of kiln cluster render.
-func identityOf(t *testing.T, dir, name string) []byte {
-	t.Helper()
-	ignition, err := os.ReadFile(filepath.Join(dir, "nodes", name, "config.ign"))
-	must(t, err)
-	return ignition
 }
 
 // isNot complains while a Node's Ready condition is status.
@@ -221,22 +28,6 @@ func (f *fleet) isNot(name, status string) func(context.Context) error {
 		}
 		if have, _ := nodes[name].condition("Ready"); have == status {
 			return fmt.Errorf("%s is still %s", name, status)
-		}
-		return nil
-	}
-}
-
-// allTold complains until every Node tells that its first boot is complete.
-func (f *fleet) allTold(names ...string) func(context.Context) error {
-	return func(ctx context.Context) error {
-		nodes, err := f.list(ctx, "nodes")
-		if err != nil {
-			return err
-		}
-		for _, name := range names {
-			if status, message := nodes[name].condition("KilnFirstBoot"); status != "True" {
-				return fmt.Errorf("%s: %s", name, message)
-			}
 		}
 		return nil
 	}
@@ -257,57 +48,51 @@ func (f *fleet) mustServe(t *testing.T) {
 	})
 }
 
-// etcdIDs are the members' IDs by name, in hexadecimal.
-func (f *fleet) etcdIDs(t *testing.T, via string) map[string]string {
-	t.Helper()
-	text := f.kubectl(t, "--namespace=kube-system", "exec", "etcd-"+via, "--", "etcdctl", "--endpoints=https://127.0.0.1:2379",
-		"--cacert=/etc/kubernetes/pki/etcd/ca.crt", "--cert=/etc/kubernetes/pki/etcd/healthcheck-client.crt",
-		"--key=/etc/kubernetes/pki/etcd/healthcheck-client.key", "member", "list")
-	ids := map[string]string{}
-	for line := range strings.Lines(text) {
-		if fields := strings.Split(line, ", "); len(fields) > 2 {
-			ids[fields[2]] = fields[0]
+// isGone complains while the Node with this UID is there; another of its name may be.
+func (f *fleet) isGone(name, uid string) func(context.Context) error {
+	return func(ctx context.Context) error {
+		nodes, err := f.list(ctx, "nodes")
+		if err == nil && nodes[name].Metadata.UID == uid {
+			err = fmt.Errorf("the Node is still there")
 		}
+		return err
 	}
-	if len(ids) == 0 {
-		t.Fatalf("etcd has no members: %s", text)
-	}
-	return ids
 }
 
-// mustHoldNoSecrets looks for the token, the certificate key and private keys where people and programs look on a node.
-func (f *fleet) mustHoldNoSecrets(t *testing.T) {
+// loseForGood cuts a control plane's power and takes its disk away; the others go on.
+func (f *fleet) loseForGood(t *testing.T, name string) {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(f.identities, "nodes/cp1/identity.yaml"))
-	must(t, err)
-	token := regexp.MustCompile(`[a-z0-9]{6}\.([a-z0-9]{16})`).FindSubmatch(text)
-	key := regexp.MustCompile(`certificateKey: ['"]?([0-9a-f]{64})`).FindSubmatch(text)
-	if token == nil || key == nil {
-		t.Fatal("the identity has no token or certificate key: nothing could be found")
+	must(t, f.machines[name].PowerOff())
+	must(t, f.machines[name].Wipe())
+	f.mustServe(t)
+}
+
+// leave has a node leave its cluster, as an operator does, and fails unless it went in order and left nothing behind.
+func (f *fleet) leave(t *testing.T, m member) {
+	t.Helper()
+	name := m.name
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	out, err := f.machines[name].Exec(ctx, "systemd-run", "--pipe", "--quiet", "firstboot", "reset", "--drain-timeout=1m")
+	if err != nil {
+		t.Fatalf("leaving: %v\n%s", err, out)
 	}
-	for _, name := range f.names {
-		n := f.machines[name]
-		places := map[string]string{}
-		for place, args := range map[string][]string{
-			"journal": {"journalctl", "--no-pager", "--all"}, "arguments": {"sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '"},
-			"identity copy": {"sh", "-c", "cat /var/lib/kiln/firstboot/identity.json /var/lib/kiln/firstboot/journal; ls /var/lib/kiln/firstboot"},
-		} {
-			out, err := n.Exec(t.Context(), args...)
-			must(t, err)
-			places[place] = out
+	t.Logf("%s left:\n%s", name, out)
+	steps := []string{"drain", "marker", "kubelet", "node-object", "wipe"}
+	if m.role == controlPlane {
+		steps = []string{"quorum", "drain", "marker", "etcd-member", "kubelet", "node-object", "wipe"}
+	}
+	at := -1
+	for _, step := range steps {
+		next := strings.Index(out, "reset: "+step+": ")
+		if next <= at {
+			t.Errorf("%s left without %s, or not in this order: %q", name, step, steps)
 		}
-		for place, out := range places {
-			for what, secret := range map[string]string{"token": string(token[1]), "certificate key": string(key[1])} {
-				if strings.Contains(out, secret) {
-					t.Errorf("%s: the %s is in the %s", name, what, place)
-				}
-			}
-			if strings.Contains(out, "PRIVATE KEY") {
-				t.Errorf("%s: a private key is in the %s", name, place)
-			}
-		}
-		if strings.Contains(places["identity copy"], "kubeadm.yaml") {
-			t.Errorf("%s: kubeadm's configuration with the token is still there", name)
-		}
+		at = next
+	}
+	f.mustHaveNothing(t, name)
+	if files := filesIn(f.machines[name].OnDisk(nodefs.KilnState + "/firstboot")); len(files) > 1 {
+		// The journal's file is the lock that a reset holds.
+		t.Errorf("%s still has %q", name, files)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/kiln-os/kiln/test/rung"
 )
@@ -27,11 +28,11 @@ const (
 type fleet struct {
 	world
 	operator
-	// identities is the directory that kiln cluster render made, of the document beside it.
-	identities string
-	balancer   *rung.Balancer
-	names      []string
-	machines   map[string]*rung.Node
+	// identities is the directory that kiln cluster render made of the document, cluster.yaml.
+	identities, document string
+	balancer             *rung.Balancer
+	names                []string
+	machines             map[string]*rung.Node
 }
 
 // member is one node of a fleet.
@@ -64,35 +65,50 @@ func document(all []member, more string) string {
 	return text + more
 }
 
+// backends are the control planes that a load balancer knows, those that are still to come included.
+const backends = 3
+
 // newFleet renders the cluster's identities and sets up its machines, which are off. The load balancer runs.
 func (w world) newFleet(t *testing.T, name string, all []member, more string) *fleet {
 	t.Helper()
 	f := &fleet{world: w, identities: filepath.Join(t.TempDir(), "fleet"), machines: map[string]*rung.Node{}}
-	file := f.identities + ".yaml"
-	must(t, os.WriteFile(file, []byte(document(all, more)), 0o644))
-	w.kiln(t, "cluster", "render", file, "-o", f.identities)
+	f.document = f.identities + ".yaml"
+	f.define(t, all, more)
 	h := w.open(t, name)
 	f.operator = operator{host: h, kubeconfig: filepath.Join(f.identities, "admin.conf")}
-	var backends []string
 	for _, m := range all {
 		f.add(t, m)
-		if m.role == controlPlane {
-			backends = append(backends, net.JoinHostPort(m.address, "6443"))
-		}
+	}
+	var behind []string
+	for i := range backends {
+		behind = append(behind, net.JoinHostPort(fmt.Sprintf(controlPlaneAddress, i+1), "6443"))
 	}
 	var err error
-	f.balancer, err = h.Balancer(balancerAddress+":6443", backends...)
+	f.balancer, err = h.Balancer(balancerAddress+":6443", behind...)
 	must(t, err)
 	return f
+}
+
+// define writes the document and renders it, as the operator does at first and after every change.
+func (f *fleet) define(t *testing.T, all []member, more string) {
+	t.Helper()
+	must(t, os.WriteFile(f.document, []byte(document(all, more)), 0o644))
+	f.kiln(t, "cluster", "render", f.document, "-o", f.identities)
 }
 
 // add adds a machine for a member, with the identity that was rendered for it.
 func (f *fleet) add(t *testing.T, m member) {
 	t.Helper()
-	ignition, err := os.ReadFile(filepath.Join(f.identities, "nodes", m.name, "config.ign"))
-	must(t, err)
 	f.names = append(f.names, m.name)
-	f.machines[m.name] = f.node(t, f.host, rung.NodeOptions{Name: m.name, Address: m.address, Image: f.image[m.role], Identity: ignition})
+	f.machines[m.name] = f.node(t, f.host, rung.NodeOptions{Name: m.name, Address: m.address, Image: f.image[m.role], Identity: identityOf(t, f.identities, m.name)})
+}
+
+// identityOf is the Ignition config of a node in a directory of kiln cluster render.
+func identityOf(t *testing.T, dir, name string) []byte {
+	t.Helper()
+	ignition, err := os.ReadFile(filepath.Join(dir, "nodes", name, "config.ign"))
+	must(t, err)
+	return ignition
 }
 
 // powerOn powers machines on at the same moment; none named means all.
@@ -132,12 +148,17 @@ func (f *fleet) allReady(names ...string) func(context.Context) error {
 	return f.operator.allReady(machines...)
 }
 
-// etcdMembers lists etcd's members, by name, as the control plane called via sees them: what each is, and who is missing.
+// etcdMembers lists etcd's members, by name, as the control plane called via sees them: what each is, and who is missing. Its
+// pod may be away for a moment: those of a Node that is made anew are deleted, and the kubelet shows them again.
 func (f *fleet) etcdMembers(t *testing.T, via string) map[string]etcdMember {
 	t.Helper()
-	text := f.kubectl(t, "--namespace=kube-system", "exec", "etcd-"+via, "--", "etcdctl", "--endpoints=https://127.0.0.1:2379",
-		"--cacert=/etc/kubernetes/pki/etcd/ca.crt", "--cert=/etc/kubernetes/pki/etcd/healthcheck-client.crt",
-		"--key=/etc/kubernetes/pki/etcd/healthcheck-client.key", "member", "list", "--write-out=json")
+	var text string
+	eventually(t, "etcd at "+via+" tells its members", time.Minute, func(ctx context.Context) (err error) {
+		text, err = f.try(ctx, "--namespace=kube-system", "exec", "etcd-"+via, "--", "etcdctl", "--endpoints=https://127.0.0.1:2379",
+			"--cacert=/etc/kubernetes/pki/etcd/ca.crt", "--cert=/etc/kubernetes/pki/etcd/healthcheck-client.crt",
+			"--key=/etc/kubernetes/pki/etcd/healthcheck-client.key", "member", "list", "--write-out=json")
+		return err
+	})
 	var list struct{ Members []etcdMember }
 	must(t, json.Unmarshal([]byte(text), &list))
 	byName := map[string]etcdMember{}
@@ -151,14 +172,28 @@ func (f *fleet) etcdMembers(t *testing.T, via string) map[string]etcdMember {
 }
 
 type etcdMember struct {
+	ID        uint64   `json:"ID"`
 	Name      string   `json:"name"`
 	PeerURLs  []string `json:"peerURLs"`
 	IsLearner bool     `json:"isLearner"`
 }
 
-// mustBeWhole fails unless the cluster is what its document says: each node once, each control plane one voter of etcd.
+// mustBeWhole fails unless the cluster is what its document says: each node once, each control plane one voter of etcd. The
+// role of a worker is a control plane's to set, a moment after the worker is Ready.
 func (f *fleet) mustBeWhole(t *testing.T, all []member) {
 	t.Helper()
+	eventually(t, "every node has its role", time.Minute, func(ctx context.Context) error {
+		nodes, err := f.list(ctx, "nodes")
+		if err != nil {
+			return err
+		}
+		for _, m := range all {
+			if _, has := nodes[m.name].Metadata.Labels["node-role.kubernetes.io/"+m.role]; !has {
+				return fmt.Errorf("%s lacks the role %s", m.name, m.role)
+			}
+		}
+		return nil
+	})
 	nodes := f.nodes(t)
 	voters := f.etcdMembers(t, all[0].name)
 	for _, m := range all {
@@ -166,10 +201,6 @@ func (f *fleet) mustBeWhole(t *testing.T, all []member) {
 		if !found {
 			t.Errorf("%s is no node of the cluster", m.name)
 			continue
-		}
-		role := "node-role.kubernetes.io/" + m.role
-		if _, has := node.Metadata.Labels[role]; !has {
-			t.Errorf("%s lacks the label %s", m.name, role)
 		}
 		if have := address(node); have != m.address {
 			t.Errorf("%s has the address %s, want %s", m.name, have, m.address)

@@ -198,18 +198,24 @@ func (o operator) nodes(t *testing.T) map[string]object {
 // eventually looks every second until there is nothing to complain about; the last complaint fails the test.
 func eventually(t *testing.T, what string, within time.Duration, look func(context.Context) error) {
 	t.Helper()
-	begin := time.Now()
+	begin, last := time.Now(), ""
 	for {
 		err := look(t.Context())
 		if err == nil {
-			t.Logf("%s: after %.1f s", what, time.Since(begin).Seconds())
+			t.Logf("%s: after %.1f s%s", what, time.Since(begin).Seconds(), last)
 			return
 		}
+		last = "; last " + firstLine(err.Error())
 		if time.Since(begin) > within || t.Context().Err() != nil {
 			t.Fatalf("%s: not within %s: %v", what, within, err)
 		}
 		time.Sleep(time.Second)
 	}
+}
+
+func firstLine(text string) string {
+	line, _, _ := strings.Cut(text, "\n")
+	return line
 }
 
 // bootDone is the line on the console of a boot whose firstboot has nothing left to do.
@@ -243,7 +249,7 @@ func (o operator) allReady(machines ...*rung.Node) func(context.Context) error {
 
 // isReady complains unless the machine has done its first boot, and node is it.
 func isReady(m *rung.Node, node object) error {
-	if !slices.ContainsFunc(m.Console().Lines(), func(l vm.Line) bool { return bootDone.MatchString(l.Text) }) {
+	if !shows(m, bootDone) {
 		return fmt.Errorf("%s has not done its first boot; it says:\n%s", m.Name(), m.Console().Last(3))
 	}
 	if have := node.Status.NodeInfo.BootID; have != m.BootID() {
@@ -255,6 +261,11 @@ func isReady(m *rung.Node, node object) error {
 		}
 	}
 	return nil
+}
+
+// shows tells whether the console of this boot has a line, anywhere.
+func shows(m *rung.Node, line *regexp.Regexp) bool {
+	return slices.ContainsFunc(m.Console().Lines(), func(l vm.Line) bool { return line.MatchString(l.Text) })
 }
 
 func must(t *testing.T, err error) {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/kiln-os/kiln/builder/vm"
 	"github.com/kiln-os/kiln/internal/command"
+	"github.com/kiln-os/kiln/internal/nodefs"
 )
 
 //go:embed boot.sh
@@ -89,6 +90,12 @@ func (n *Node) Address() string { return n.o.Address }
 
 // path is a path in the node's directory.
 func (n *Node) path(name string) string { return filepath.Join(n.host.o.Dir, "nodes", n.o.Name, name) }
+
+// OnDisk is where this process finds a path of the machine's disk, which the node has at nodefs.State, also while it is off.
+// What the node wrote below /etc lies on it at nodefs.EtcUpper.
+func (n *Node) OnDisk(path string) string {
+	return n.path(filepath.Join("var", strings.TrimPrefix(path, nodefs.State)))
+}
 
 // PowerOn starts the machine and returns when systemd is its process 1.
 func (n *Node) PowerOn(ctx context.Context) error {

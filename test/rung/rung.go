@@ -175,6 +175,14 @@ func (h *Host) Kubectl(ctx context.Context, kubeconfig string, args ...string) (
 	return string(out), err
 }
 
+// Operate runs a program of this machine where the operator is: on the switch. It knows no proxy of this machine's.
+func (h *Host) Operate(ctx context.Context, args ...string) (string, error) {
+	c := h.segment.command(args...)
+	c.CleanEnv, c.Env = true, []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME")}
+	out, err := command.Output(ctx, command.Exec{}, c)
+	return string(out), err
+}
+
 // kubectlInRoot is where the payload has it: the link in /usr/bin is absolute and leads out of a root that is not mounted at /.
 const kubectlInRoot = "usr/lib/kiln/payload/usr/bin/kubectl"
 

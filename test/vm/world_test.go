@@ -104,7 +104,7 @@ func (w world) place(t *testing.T, name string) string {
 func (w world) boot(t *testing.T, o vm.Options) *vm.Running {
 	t.Helper()
 	o.Tree, o.Host, o.Accel = w.qemu, command.Exec{}, w.accel
-	if o.Disk == "" {
+	if o.Disk == "" && o.Kernel == "" && o.Medium == "" && o.BootFile == "" {
 		o.Disk = filepath.Join(w.image, bake.FileDisk)
 	}
 	if o.DiskSize == 0 {
