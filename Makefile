@@ -78,6 +78,7 @@ test-unit: ## documents, plans, goldens, walls: no root, no network, under a min
 
 test-tools: deps build ## build the image twice, verify it, break it; ask kubeadm itself about what is rendered for it
 	KILN_KUBERNETES="$$(dirname "$$(bin/kiln binary kubeadm --release $(RELEASE))")" $(GO) test -count=1 -run TestRealKubeadm -v ./firstboot/kubeadm
+	KILN_IGNITION="$$(bin/kiln binary ignition --release $(RELEASE))" $(GO) test -count=1 -run TestRealEngine -v ./firstboot/ignition
 	$(GO) test -count=1 -tags tools -timeout 45m -v ./test/tools
 
 test-vm: deps build ## boot the image in a virtual machine and compare the node with its release

@@ -40,7 +40,7 @@ Exit codes: 0 done; 1 may be tried again; 2 called wrongly; 78 a document is wro
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(newRun(), newStatus(), newReset(), newReconcile(), newVersion())
+	root.AddCommand(newRun(), newIgnition(), newStatus(), newReset(), newReconcile(), newVersion())
 	return root
 }
 

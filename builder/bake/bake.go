@@ -61,6 +61,7 @@ type build struct {
 	preload  preload.Preload
 	// payloadFS, system, sealed and boot are parts with one filesystem image or more each.
 	payloadFS parts.Part
+	picks     []rootfs.Pick
 	system    parts.Part
 	sealed    parts.Part
 	boot      parts.Part
@@ -159,8 +160,17 @@ func (b *build) payloadSums() map[string]string {
 }
 
 func (b *build) installPackages(ctx context.Context) (note string, err error) {
-	b.packages, err = b.Debian.Installed(ctx, b.Plan.Packages)
-	return "", err
+	if b.packages, err = b.Debian.Installed(ctx, b.Plan.Packages); err != nil {
+		return "", err
+	}
+	for _, programs := range b.Plan.Release.Programs {
+		part, err := b.Debian.Extracted(ctx, "programs", []string{programs.Package})
+		if err != nil {
+			return "", err
+		}
+		b.picks = append(b.picks, rootfs.Pick{Package: programs.Package, Tar: part.Path("root.tar"), Files: programs.Files})
+	}
+	return "", nil
 }
 
 func (b *build) unpackKernel(ctx context.Context) (note string, err error) {

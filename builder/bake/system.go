@@ -74,7 +74,7 @@ func (b *build) packSystem(ctx context.Context) (note string, err error) {
 	p := b.Plan
 	// Of the image only what is in the root: images for several platforms share one.
 	image := []any{p.Image.Disk.StateMinimum, p.Image.Level()}
-	key := parts.Key("system-fs", "3", b.packages.Name, b.kernel.Key(), b.overlaySum, b.firstbootSum, image, p.Profile, p.Release, b.preload.Manifests, b.payloadSums(), b.preload.Name)
+	key := parts.Key("system-fs", "5", b.packages.Name, b.picks, b.kernel.Key(), b.overlaySum, b.firstbootSum, image, p.Profile, p.Release, b.preload.Manifests, b.payloadSums(), b.preload.Name)
 	b.version = p.Release.Kubernetes + "-" + parts.Short(key)
 	b.system, err = b.makePart(ctx, key, "system-fs", "packing packages, modules and overlay", func(ctx context.Context, dir string, task *progress.Task) error {
 		composition, err := b.composition()
@@ -109,7 +109,7 @@ func (b *build) keepText(tree *rootfs.Tree, name, dir string) error {
 func (b *build) composition() (rootfs.Composition, error) {
 	p := b.Plan
 	c := rootfs.Composition{
-		Packages: b.packages.Path("root.tar"), Overlay: b.Overlay, Kernel: b.kernel,
+		Packages: b.packages.Path("root.tar"), Picks: b.picks, Overlay: b.Overlay, Kernel: b.kernel,
 		Programs: map[string]string{nodefs.Firstboot: b.Firstboot, nodefs.ContainerImages: b.preload.Archive()},
 		Links:    map[string]string{}, Directories: []string{nodefs.Payload}, Files: map[string][]byte{},
 	}

@@ -94,7 +94,7 @@ func (b builder) buildGo(ctx context.Context, module string, binaries []release.
 	for i, binary := range binaries {
 		packages[i] = binary.Package
 	}
-	run := command.Command{Name: "go", Dir: module, Env: b.environment(goEnvironment(source.Cgo)...), Stderr: b.count}
+	run := command.Command{Name: "go", Dir: module, Env: b.environment(append(goEnvironment(source.Cgo), b.tools.environment()...)...), Stderr: b.count}
 	list := run
 	list.Args = append(append([]string{"list", "-deps"}, flags...), packages...)
 	deps, err := command.Output(ctx, b.run, list)
@@ -136,6 +136,10 @@ func goLinkFlags(source release.Source) string {
 	}
 	if source.Cgo {
 		flags = append(flags, "-linkmode=external", "-extldflags '-static -Wl,--build-id=none'")
+	}
+	if len(source.Libraries) > 0 {
+		// Go's own build ID has the path of the libraries in it, which is the cache's.
+		flags = append(flags, "-buildid=")
 	}
 	return strings.Join(flags, " ")
 }

@@ -46,6 +46,10 @@ func (s Source) Provide(ctx context.Context, r Request) (Payload, error) {
 	}
 	var made []parts.Part
 	for _, pin := range pins {
+		tools := tools
+		if tools.sysroot, err = s.sysroot(ctx, pin.source); err != nil {
+			return Payload{}, err
+		}
 		part, err := s.build(ctx, pin, tools)
 		if err != nil {
 			return Payload{}, err
@@ -65,8 +69,11 @@ func (s Source) Provide(ctx context.Context, r Request) (Payload, error) {
 
 // key names the part of one source by whatever decides its bytes.
 func (p pin) key(t tools) string {
-	if !needsC(p.source) {
+	switch {
+	case !needsC(p.source):
 		t.CC, t.Libc = "", ""
+	case t.sysroot.Name != "":
+		t.Libc = t.sysroot.Name
 	}
 	return parts.Key("source-"+p.source.Name, recipe, p.source, p.mod, p.sum, t.Go, t.CC, t.Libc)
 }

@@ -19,6 +19,8 @@ type tools struct {
 	Go string
 	// CC is what the C compiler says of itself, Libc the digest of the static C library; empty where no C is compiled.
 	CC, Libc string
+	// sysroot holds the C libraries of a source that names its own; its name is a digest of them.
+	sysroot parts.Part
 }
 
 // MissingTool says that the host lacks a program that a build needs.

@@ -17,6 +17,8 @@ import (
 type Composition struct {
 	// Packages is the tar of the installed Debian packages.
 	Packages string
+	// Picks are single files of packages that are not installed.
+	Picks []Pick
 	// Overlay holds files that lie over the packages, at their paths; all are mode 0644 and owned by root.
 	Overlay fs.FS
 	// Files are further text files, absolute path to content, mode 0644.
@@ -39,6 +41,12 @@ var dropped = []string{
 	"var/lib/dpkg/info", "var/lib/dpkg/triggers", "var/lib/systemd",
 }
 
+// moved are directories that belong to the machine's owner: they are links to the state partition, where tmpfiles.d makes
+// what they name.
+var moved = map[string]string{
+	"home": "var/home", "root": "var/roothome",
+}
+
 // mountPoints are the directories that a read-only root cannot make later, with their modes.
 var mountPoints = map[string]int64{"dev": 0o755, "proc": 0o555, "sys": 0o555, "run": 0o755, "tmp": 0o1777, "var": 0o755, "etc": 0o755, "boot": 0o755, "mnt": 0o755}
 
@@ -48,6 +56,15 @@ func (d Debian) Compose(ctx context.Context, tools Tools, c Composition) (*Tree,
 	tree := NewTree(d.Epoch)
 	if err := tree.AddTar(c.Packages, keep); err != nil {
 		return nil, fmt.Errorf("reading packages: %w", err)
+	}
+	for _, pick := range c.Picks {
+		if err := tree.pick(pick); err != nil {
+			return nil, fmt.Errorf("taking files out of %s: %w", pick.Package, err)
+		}
+	}
+	for name, target := range moved {
+		tree.Remove(name)
+		tree.AddSymlink(name, target)
 	}
 	for name, mode := range mountPoints {
 		tree.AddDir(name, mode)

@@ -36,6 +36,10 @@ func Arguments(o Options) []string {
 		id := fmt.Sprintf("extra%d", i)
 		args = append(args, "-drive", "if=none,id="+id+",format=raw,readonly=on,file="+escape(disk), "-device", "virtio-blk-pci,drive="+id+",serial="+id)
 	}
+	for i, disk := range o.DataDisks {
+		id := fmt.Sprintf("data%d", i)
+		args = append(args, "-drive", "if=none,id="+id+",format=raw,cache=unsafe,discard=unmap,file="+escape(disk), "-device", "virtio-blk-pci,drive="+id+",serial="+id)
+	}
 	if o.Ignition != "" {
 		args = append(args, "-fw_cfg", "name=opt/com.coreos/config,file="+escape(o.Ignition))
 	}

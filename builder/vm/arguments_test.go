@@ -35,7 +35,7 @@ func after(args []string, flag string) []string {
 func TestArgumentsOfAWholeMachine(t *testing.T) {
 	args := Arguments(Options{
 		Tree: fakeTree("/t"), Dir: "/vm/a,b", Disk: "/img/disk.raw", MemoryMiB: 4096, CPUs: 2, Accel: TCG,
-		Ignition: "/id/x,y.ign", APIPort: 16443, ExtraDisks: []string{"/d/check.img"}, NoReboot: true,
+		Ignition: "/id/x,y.ign", APIPort: 16443, ExtraDisks: []string{"/d/check.img"}, DataDisks: []string{"/d/data.img"}, NoReboot: true,
 		KernelArguments: "console=ttyS0,115200 systemd.wants=kiln-check.service",
 		Credentials:     map[string]string{"systemd.extra-unit.kiln-check.service": "[Unit]\n"},
 	})
@@ -57,6 +57,7 @@ func TestArgumentsOfAWholeMachine(t *testing.T) {
 			"if=pflash,unit=1,format=raw,file=/vm/a,,b/firmware-vars.fd",
 			"if=none,id=disk,format=qcow2,cache=unsafe,discard=unmap,file=/vm/a,,b/disk.qcow2",
 			"if=none,id=extra0,format=raw,readonly=on,file=/d/check.img",
+			"if=none,id=data0,format=raw,cache=unsafe,discard=unmap,file=/d/data.img",
 		},
 	} {
 		if got := after(args, flag); !slices.Equal(got, want) {

@@ -39,6 +39,8 @@ type Options struct {
 	Ignition string
 	// ExtraDisks are further disks, read-only, in raw format.
 	ExtraDisks []string
+	// DataDisks are further disks in raw format that the machine may write to; their serial numbers are data0, data1 and so on.
+	DataDisks []string
 	// KernelArguments are appended to the kernel command line by systemd-stub, through SMBIOS; Secure Boot must be off.
 	KernelArguments string
 	// Credentials are systemd credentials by name; systemd.extra-unit.NAME and systemd.unit-dropin.NAME become units.
@@ -94,6 +96,10 @@ func (o Options) complete() (Options, error) {
 	o.ExtraDisks = slices.Clone(o.ExtraDisks)
 	for i := range o.ExtraDisks {
 		place("extra disk", &o.ExtraDisks[i])
+	}
+	o.DataDisks = slices.Clone(o.DataDisks)
+	for i := range o.DataDisks {
+		place("data disk", &o.DataDisks[i])
 	}
 	firmware := o.Disk != "" || o.Medium != "" || o.BootFile != ""
 	if firmware == (o.Kernel != "") {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"sigs.k8s.io/yaml"
 
@@ -143,20 +142,11 @@ func (m *Machine) readAgain(ctx context.Context, briefly bool) (found, error) {
 
 func (m *Machine) readSource(ctx context.Context) (found, error) {
 	f, err := m.Find(ctx)
-	if err == nil {
-		err = refuseMoreThanIdentity(f)
-	}
-	return found{text: f.Text, from: f.From, ignition: f.Ignition, metadata: f.Metadata}, err
+	return newFound(f), err
 }
 
-// refuseMoreThanIdentity refuses an Ignition config that asks for more than the identity, as long as nothing applies the
-// rest: half a config would make a machine that nobody asked for.
-func refuseMoreThanIdentity(f source.Found) error {
-	if f.Ignition == nil {
-		return nil
-	}
-	return document.Problem{File: f.From, Text: "asks for more than an identity, and nothing else is applied by this version: " +
-		strings.Join(f.Asks, ", ") + "; leave only the file " + nodefs.IdentityInIgnition}
+func newFound(f source.Found) found {
+	return found{text: f.Text, from: f.From, ignition: f.Ignition, metadata: f.Metadata}
 }
 
 // readCopy reads the copy of an earlier run. One that is missing or in pieces is as good as none.

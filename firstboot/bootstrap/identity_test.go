@@ -2,6 +2,8 @@ package bootstrap
 
 import (
 	"context"
+	"encoding/base64"
+	"errors"
 	"strconv"
 	"strings"
 	"testing"
@@ -78,15 +80,41 @@ func TestMetadataReachesTheKubelet(t *testing.T) {
 	}
 }
 
-func TestIgnitionBesideTheIdentityIsRefused(t *testing.T) {
-	w := newWorld(t)
-	w.m.Find = func(context.Context) (source.Found, error) {
-		return source.Found{Text: []byte(identityText), From: "user-data", Ignition: []byte(`{"secret":"` + token + `"}`), Asks: []string{"file /etc/motd", "user core"}}, nil
-	}
-	_, err := w.m.readSource(t.Context())
-	const want = "user-data: asks for more than an identity, and nothing else is applied by this version: file /etc/motd, user core; leave only the file /etc/kiln/identity.yaml"
-	if !document.IsInvalid(err) || err.Error() != want {
-		t.Errorf("have %v", err)
+// TestBeside: what is on the machine needs no network, and a machine that installs itself applies nothing.
+func TestBeside(t *testing.T) {
+	config := `{"ignition":{"version":"3.5.0"},"storage":{"files":[{"path":"/etc/kiln/identity.yaml","contents":{"source":"data:;base64,` +
+		base64.StdEncoding.EncodeToString([]byte(identityText)) + `"}},{"path":"/etc/motd","contents":{"source":"data:,x"}}]}}`
+	for name, tt := range map[string]struct {
+		line, config, facts string
+		asks                string
+		more, nowhere       bool
+	}{
+		"a config":               {line: "kiln.platform=qemu", config: config, asks: "file /etc/motd"},
+		"an identity alone":      {line: "kiln.platform=qemu", config: identityText},
+		"nothing":                {line: "kiln.platform=qemu", nowhere: true},
+		"maybe on the network":   {line: "kiln.platform=qemu kiln.identity=http://192.0.2.1/x", nowhere: true, more: true},
+		"a live system":          {line: "kiln.platform=qemu", config: config, facts: `{"live":{"source":"http://192.0.2.1/root.img"}}`, asks: "file /etc/motd"},
+		"one that installs":      {line: "kiln.platform=qemu kiln.install=path:/dev/vda", config: config, facts: `{"live":{"source":"http://192.0.2.1/root.img"}}`},
+		"one that was installed": {line: "kiln.platform=qemu kiln.install=path:/dev/vda", config: config, asks: "file /etc/motd"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.write("/proc/cmdline", tt.line)
+			w.write("/sys/firmware/qemu_fw_cfg/by_name/README", "")
+			if tt.config != "" {
+				w.write("/sys/firmware/qemu_fw_cfg/by_name/opt/com.coreos/config/raw", tt.config)
+			}
+			if tt.facts != "" {
+				w.write(nodefs.BootFacts, tt.facts)
+			}
+			f, more, err := w.m.Beside(t.Context(), false)
+			if _, nowhere := errors.AsType[*source.NotFound](err); nowhere != tt.nowhere || err != nil && !nowhere {
+				t.Fatalf("have %v", err)
+			}
+			if more != tt.more || strings.Join(f.Asks, ", ") != tt.asks || (f.Ignition != nil) != (tt.asks != "") {
+				t.Errorf("have %v, more %v; want %q, %v", f.Asks, more, tt.asks, tt.more)
+			}
+		})
 	}
 }
 

@@ -76,9 +76,18 @@ func OnNode(root nodefs.Root, report *Report) *Machine {
 
 // findOnPlatform asks the places that the kernel command line's platform has.
 func (m *Machine) findOnPlatform(ctx context.Context) (source.Found, error) {
+	places, err := m.places()
+	if err != nil {
+		return source.Found{}, err
+	}
+	return m.search(ctx, places)
+}
+
+// places are those that the kernel command line's platform has.
+func (m *Machine) places() (source.Search, error) {
 	commandLine, err := os.ReadFile(m.Root.Path("/proc/cmdline"))
 	if err != nil {
-		return source.Found{}, fmt.Errorf("reading kernel command line: %w", err)
+		return source.Search{}, fmt.Errorf("reading kernel command line: %w", err)
 	}
 	platform := source.Parameter(string(commandLine), nodefs.ParamPlatform)
 	sources, err := source.ForPlatform(platform, source.Machine{Root: m.Root, Runner: m.Runner, Facts: func() source.Facts {
@@ -86,15 +95,12 @@ func (m *Machine) findOnPlatform(ctx context.Context) (source.Found, error) {
 		return source.Facts{Hostname: f.Hostname, MACs: f.MACs, UUID: f.UUID, Serial: f.Serial}
 	}})
 	if err != nil {
-		return source.Found{}, err
+		return source.Search{}, err
 	}
 	budget, err := source.BudgetOn(string(commandLine))
-	if err != nil {
-		return source.Found{}, err
-	}
-	return m.search(ctx, source.Search{Sources: sources, Budget: budget, Say: func(text string) {
+	return source.Search{Sources: sources, Budget: budget, Say: func(text string) {
 		m.Report.say(event{step: "identity", message: text})
-	}})
+	}}, err
 }
 
 func uptime() float64 {

@@ -3,6 +3,7 @@ package source
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	ignition "github.com/coreos/ignition/v2/config/v3_5"
@@ -36,6 +37,15 @@ func fromIgnition(place string, raw []byte) (Found, error) {
 	return found, nil
 }
 
+// Rest parses an Ignition config, which is at place, and takes the identity out of it: what is left is the user's own.
+func Rest(place string, raw []byte) (types.Config, error) {
+	config, err := parseIgnition(place, raw)
+	if index, _ := survey(config); err == nil && index >= 0 {
+		config.Storage.Files = slices.Delete(config.Storage.Files, index, index+1)
+	}
+	return config, err
+}
+
 // isIgnition tells an Ignition config from other JSON, of whatever spec it is.
 func isIgnition(text []byte) bool {
 	var header map[string]json.RawMessage
@@ -58,7 +68,7 @@ func parseIgnition(file string, raw []byte) (types.Config, error) {
 	_ = json.Unmarshal(raw, &header)
 	if strings.HasPrefix(header.Ignition.Version, "2.") || strings.HasPrefix(header.Ignition.Version, "1.") {
 		return types.Config{}, document.Problem{File: file, Field: "ignition.version",
-			Text: fmt.Sprintf("is %s; want 3.0.0 to 3.5.0: convert the config, for example with ign-converter", header.Ignition.Version)}
+			Text: fmt.Sprintf("is %s, as Cluster API's kubeadm provider writes it; want 3.0.0 to 3.5.0: convert the config with ign-converter", header.Ignition.Version)}
 	}
 	config, report, err := ignition.ParseCompatibleVersion(raw)
 	problems := &document.Problems{File: file}

@@ -57,7 +57,7 @@ func TestIdentityInIgnition(t *testing.T) {
 		{name: "no contents", config: file(``), wantErr: []string{"storage.files[0].contents: are missing"}},
 		{name: "no file", config: `{"ignition":{"version":"3.4.0"}}`, wantErr: []string{"storage.files: has no file /etc/kiln/identity.yaml"}},
 		{name: "unused key", config: `{"ignition":{"version":"3.5.0"},"storage":{"flies":[]}}`, wantErr: []string{"flies", "line 1"}},
-		{name: "spec 2", config: `{"ignition":{"version":"2.3.0"}}`, wantErr: []string{"ignition.version: is 2.3.0; want 3.0.0 to 3.5.0"}},
+		{name: "spec 2", config: `{"ignition":{"version":"2.3.0"}}`, wantErr: []string{"ignition.version: is 2.3.0, as Cluster API", "want 3.0.0 to 3.5.0"}},
 		{name: "spec 4", config: `{"ignition":{"version":"4.0.0"}}`, wantErr: []string{"config.ign", "version"}},
 		{name: "empty", config: ``, wantErr: []string{"config.ign: is empty"}},
 		{name: "cut off", config: `{"ignition":{"version":"3.5.0"},"storage":{"files":[{"pa`, wantErr: []string{"config.ign: unexpected end of JSON input"}},

@@ -90,7 +90,7 @@ func TestURL(t *testing.T) {
 		{name: "gzip bomb", line: "kiln.identity=http://plain.test/bomb", wrong: true, wantErr: "has more than 1048576 bytes, unpacked"},
 		{name: "cloud-config", line: "kiln.identity=http://plain.test/cloud-config", wrong: true, wantErr: "is a cloud-config, which kiln does not apply"},
 		{name: "script", line: "kiln.identity=http://plain.test/script", wrong: true, wantErr: "is a script, which kiln does not run"},
-		{name: "Ignition spec 2", line: "kiln.identity=http://plain.test/spec2", wrong: true, wantErr: "ignition.version: is 2.3.0; want 3.0.0 to 3.5.0: convert the config"},
+		{name: "Ignition spec 2", line: "kiln.identity=http://plain.test/spec2", wrong: true, wantErr: "ignition.version: is 2.3.0, as Cluster API's kubeadm provider writes it; want 3.0.0 to 3.5.0: convert the config"},
 		{name: "seed", line: "ds=nocloud;s=http://plain.test/seed/", wantErr: "http://plain.test/seed/user-data answers 404"},
 	}
 	for _, tt := range tests {

@@ -28,6 +28,8 @@ const (
 	Firstboot = "/usr/bin/firstboot"
 	Kubeadm   = "/usr/bin/kubeadm"
 	Ctr       = "/usr/bin/ctr"
+	// Ignition is upstream's engine, which applies what a config asks for besides the identity.
+	Ignition = Dir + "/ignition"
 	// Networkctl makes systemd-networkd read its configuration again.
 	Networkctl = "/usr/bin/networkctl"
 	Systemctl  = "/usr/bin/systemctl"
@@ -63,6 +65,10 @@ const (
 	// CertificateKeyConfig is what the initialising node keeps of its secrets, 0600, for as long as control planes are
 	// expected that download the certificates: kubeadm's configuration to upload them again, with the certificate key.
 	CertificateKeyConfig = KilnState + "/firstboot/certificate-key.yaml"
+	// IgnitionState is what is kept while the user's own Ignition config is being applied, 0700: it holds secrets. Of it only
+	// IgnitionDone stays, which says that it never has to be done again; the unit's condition has the same path.
+	IgnitionState = KilnState + "/ignition"
+	IgnitionDone  = IgnitionState + "/done"
 	// ResetMarker says that the node is leaving its cluster. It is the first file that a reset writes and the last one that
 	// it removes: what a power cut interrupted goes on at the next boot.
 	ResetMarker = KilnState + "/reset"
@@ -85,6 +91,8 @@ const (
 	Manifests        = Kubernetes + "/manifests"
 	Hostname         = "/etc/hostname"
 	Hosts            = "/etc/hosts"
+	// IgnitionWork is for one boot's work on the Ignition config.
+	IgnitionWork = "/run/kiln/ignition"
 	// NetworkConfig is where systemd-networkd looks for what this node adds.
 	NetworkConfig = "/etc/systemd/network"
 	// ResolverConfig is where systemd-resolved looks for the same.

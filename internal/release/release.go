@@ -28,6 +28,8 @@ type Release struct {
 	Suite string `json:"suite"`
 	// Packages are the Debian packages of every node, without the kernel, which the image adds.
 	Packages []string `json:"packages"`
+	// Programs are single files of further Debian packages, whose dependencies are not installed with them.
+	Programs []Programs `json:"programs,omitempty"`
 	// Sources are the pinned modules that the binaries are built from.
 	Sources []Source `json:"sources"`
 	// Node lists the binaries that lie in the node's own root.
@@ -36,6 +38,15 @@ type Release struct {
 	ContainerImages []ContainerImage `json:"containerImages"`
 	// Addons are manifests beside the release document that the initialising node applies, in order.
 	Addons []string `json:"addons,omitempty"`
+}
+
+// Programs takes files out of one Debian package. It is for a package that wants far more than the programs that are
+// needed of it: what these link has to be among the release's packages.
+type Programs struct {
+	// Package is the Debian package.
+	Package string `json:"package"`
+	// Files are paths within it, which are the paths on the node.
+	Files []string `json:"files"`
 }
 
 // Source is one pinned module and the binaries built from it. Beside the release document lie NAME.mod and NAME.sum:
@@ -53,6 +64,9 @@ type Source struct {
 	Tags []string `json:"tags,omitempty"`
 	// Cgo builds with a C compiler, linked statically.
 	Cgo bool `json:"cgo,omitempty"`
+	// Libraries are Debian packages of the release's suite with the C libraries that a cgo source links, and libc6-dev: the
+	// host's own are then not looked at.
+	Libraries []string `json:"libraries,omitempty"`
 	// Stamp sets package variables at link time, importpath.name to value.
 	Stamp map[string]string `json:"stamp,omitempty"`
 	// Binaries are the programs built from the source, by name.

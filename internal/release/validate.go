@@ -44,6 +44,7 @@ func checkRelease(p *document.Problems, r Release) {
 		p.Add("suite", "%q is no Debian suite; want one as in trixie", r.Suite)
 	}
 	checkPackages(p, "packages", r.Packages)
+	checkPrograms(p, r)
 	binaries := checkSources(p, r)
 	checkNode(p, r, binaries)
 	checkImages(p, r, binaries)
@@ -58,6 +59,27 @@ func checkPackages(p *document.Problems, field string, packages []string) {
 			p.Add(at, "%q is no name of a Debian package", name)
 		case slices.Contains(packages[:i], name):
 			p.Add(at, "%s is listed twice; remove one", name)
+		}
+	}
+}
+
+// checkPrograms checks what is taken out of packages that are not installed.
+func checkPrograms(p *document.Problems, r Release) {
+	for i, programs := range r.Programs {
+		at := fmt.Sprintf("programs[%d]", i)
+		switch {
+		case !packagePattern.MatchString(programs.Package):
+			p.Add(at+".package", "%q is no name of a Debian package", programs.Package)
+		case slices.Contains(r.Packages, programs.Package):
+			p.Add(at+".package", "%s is installed whole by packages; remove one", programs.Package)
+		}
+		if len(programs.Files) == 0 {
+			p.Add(at+".files", "missing; want the files that are taken out of %s", programs.Package)
+		}
+		for j, file := range programs.Files {
+			if !path.IsAbs(file) || path.Clean(file) != file || file == "/" {
+				p.Add(fmt.Sprintf("%s.files[%d]", at, j), "%q is no absolute path of a file", file)
+			}
 		}
 	}
 }

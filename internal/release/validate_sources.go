@@ -45,6 +45,10 @@ func checkSource(p *document.Problems, at string, source Source, kubernetes stri
 			p.Add(fmt.Sprintf("%s.tags[%d]", at, i), "%q is no build tag; want one tag an item", tag)
 		}
 	}
+	checkPackages(p, at+".libraries", source.Libraries)
+	if len(source.Libraries) > 0 && !source.Cgo {
+		p.Add(at+".libraries", "without cgo nothing links them; set cgo: true or leave them out")
+	}
 	for name, value := range source.Stamp {
 		if !stampPattern.MatchString(name) || !stampPattern.MatchString(value) {
 			p.Add(at+".stamp."+name, "%q cannot be passed to the linker; want text without spaces, quotes and backslashes", value)

@@ -13,7 +13,7 @@ import (
 func versionArgs(binary string) []string {
 	return map[string][]string{
 		"kubeadm": {"version", "-o", "short"}, "kubelet": {"--version"}, "kubectl": {"version", "--client"},
-		"containerd": {"--version"}, "ctr": {"--version"},
+		"containerd": {"--version"}, "ctr": {"--version"}, "ignition": {"--version"},
 		"kube-apiserver": {"--version"}, "kube-controller-manager": {"--version"}, "kube-scheduler": {"--version"}, "kube-proxy": {"--version"},
 		"etcd": {"--version"}, "coredns": {"-version"}, "flanneld": {"--version"},
 	}[binary]

@@ -1,0 +1,90 @@
+package ignition
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/kiln-os/kiln/internal/command"
+)
+
+// holders lists the arrays that a device is part of, as in /dev/md127.
+func (a *attempt) holders(device string) []string {
+	real, err := filepath.EvalSymlinks(a.Root.Path(device))
+	if err != nil {
+		return nil
+	}
+	entries, err := os.ReadDir(a.Root.Path("/sys/class/block/" + filepath.Base(real) + "/holders"))
+	if err != nil {
+		return nil
+	}
+	var arrays []string
+	for _, entry := range entries {
+		if strings.HasPrefix(entry.Name(), "md") {
+			arrays = append(arrays, "/dev/"+entry.Name())
+		}
+	}
+	return arrays
+}
+
+// devicePoll is the pause between two looks for a device.
+const devicePoll = 100 * time.Millisecond
+
+// settle waits for devices, and until udev has done all it does when it sees them. One that does not appear is for the engine
+// to report, or to wait for.
+func (a *attempt) settle(ctx context.Context, devices []string) error {
+	if len(devices) == 0 {
+		return nil
+	}
+	for deadline := time.Now().Add(a.DeviceWait); !a.present(devices) && time.Now().Before(deadline); {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(devicePoll):
+		}
+	}
+	if _, err := a.Runner.Run(ctx, command.Command{Name: "udevadm", Args: []string{"settle", "--timeout=60"}}); err != nil {
+		return fmt.Errorf("waiting for udev: %w", err)
+	}
+	return nil
+}
+
+func (a *attempt) present(devices []string) bool {
+	return !slices.ContainsFunc(devices, func(device string) bool {
+		_, err := os.Stat(a.Root.Path(device))
+		return err != nil
+	})
+}
+
+// look writes down of each device that nobody has looked at whether there is anything on it. It returns those that had
+// nothing at an earlier try: what they have now is that try's.
+func (a *attempt) look(ctx context.Context, devices []string) (ours map[string]bool, err error) {
+	if err := a.settle(ctx, devices); err != nil {
+		return nil, err
+	}
+	ours = map[string]bool{}
+	for _, device := range devices {
+		if blank, known := a.journal.Blank[device]; known {
+			ours[device] = blank
+			continue
+		}
+		a.journal.Blank[device] = a.isBlank(ctx, device)
+	}
+	return ours, a.journal.save()
+}
+
+// isBlank tells whether a device has no signature of anything. One that is not there, or cannot be read, is not blank.
+func (a *attempt) isBlank(ctx context.Context, device string) bool {
+	_, err := a.Runner.Run(ctx, command.Command{Name: "blkid", Args: []string{"--probe", device}})
+	exit, ok := errors.AsType[*command.ExitError](err)
+	// blkid(8): 2 is "no identifying information", also for a device that is not there.
+	if _, statErr := os.Stat(a.Root.Path(device)); statErr != nil {
+		return false
+	}
+	return ok && exit.Code == 2
+}
