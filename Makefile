@@ -7,7 +7,7 @@
 
 # The host packages, all of them. Everything that shapes bytes comes from the image's own Debian release instead.
 # haproxy, iproute2 and nftables are for the rung of whole clusters: the load balancer and the wires between the nodes.
-HOST_PACKAGES := mmdebstrap uidmap debian-archive-keyring gcc libc6-dev haproxy iproute2 nftables
+HOST_PACKAGES := mmdebstrap uidmap debian-archive-keyring gcc libc6-dev haproxy iproute2 nftables dnsmasq-base
 
 GO      ?= go
 GOFLAGS := -trimpath -buildvcs=false
