@@ -51,7 +51,7 @@ func TestInstallFromMedium(t *testing.T) {
 // booting it from the network leaves the node as it is.
 func TestInstalledNodeIsReady(t *testing.T) {
 	w := bareWorld(t)
-	s := w.newSegment(t, w.metalSet(t, "metal-pxe"))
+	s := newSegment(t, w.metalSet(t, "metal-pxe"))
 	dir := w.place(t, "install-pxe")
 	o := vm.Options{Dir: dir, Target: blank(t, dir), KernelArguments: s.identityOf(w, "node-1") + " " + nodefs.ParamInstall + "=serial:target"}
 	m := s.boot(w, o)

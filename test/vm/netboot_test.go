@@ -75,7 +75,7 @@ func hasTable(t *testing.T, disk string) bool {
 // by URL; and when a BIOS boots the machine from the network after that, nothing is written any more.
 func TestInstallOverHTTP(t *testing.T) {
 	w := bareWorld(t)
-	s := w.newSegment(t, w.metalSet(t, "metal-pxe"))
+	s := newSegment(t, w.metalSet(t, "metal-pxe"))
 	arguments := s.identityOf(w, "node-1") + " " + nodefs.ParamInstall + "=serial:target"
 	s.arguments(arguments)
 	dir := w.place(t, "install-http")
@@ -121,7 +121,7 @@ const liveTime = 8 * time.Minute
 // TestInstallRefusesData: a disk that holds something is named on the console and not touched, not in one byte.
 func TestInstallRefusesData(t *testing.T) {
 	w := bareWorld(t)
-	s := w.newSegment(t, w.metalSet(t, "metal-pxe"))
+	s := newSegment(t, w.metalSet(t, "metal-pxe"))
 	s.arguments(s.identityOf(w, "node-1") + " " + nodefs.ParamInstall + "=serial:target")
 	dir := w.place(t, "install-refused")
 	target := blank(t, dir)

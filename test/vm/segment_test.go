@@ -65,7 +65,7 @@ func (s *segment) wrap(c command.Command) command.Command {
 }
 
 // newSegment makes one that serves the files of a live set. Without root or a program of the host there is none.
-func (w world) newSegment(t *testing.T, set string) *segment {
+func newSegment(t *testing.T, set string) *segment {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("network namespaces and tap devices need root")
@@ -102,11 +102,20 @@ func (s *segment) wire() {
 		"link set lo up", "link add br0 type bridge", "address add " + segmentServer + "/24 dev br0", "link set br0 up",
 		"tuntap add " + segmentTap + " mode tap", "link set " + segmentTap + " master br0", "link set " + segmentTap + " up",
 	} {
-		ctx, cancel := context.WithTimeout(s.t.Context(), 10*time.Second)
-		_, err := command.Exec{}.Run(ctx, s.wrap(command.Command{Name: "ip", Args: strings.Fields(line)}))
-		cancel()
-		must(s.t, err)
+		s.run(command.Command{Name: "ip", Args: strings.Fields(line)})
 	}
+}
+
+// run runs a program within the segment and returns what it printed.
+func (s *segment) run(c command.Command) string {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.t.Context(), 20*time.Second)
+	defer cancel()
+	out, err := command.Output(ctx, command.Exec{}, s.wrap(c))
+	if err != nil {
+		s.t.Fatalf("%s: %v\n%s", c.Name, err, out)
+	}
+	return string(out)
 }
 
 // startServers starts what machines boot from. UEFI over HTTP is told a URL, as kiln's own initramfs is, since it asks the
