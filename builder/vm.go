@@ -18,10 +18,10 @@ import (
 
 // vmFlags are what `kiln vm` was asked for.
 type vmFlags struct {
-	release, accel, identity, size, data, extra, wait string
-	memory, cpus, port                                int
-	console, detach                                   bool
-	timeout                                           time.Duration
+	release, accel, firmware, identity, size, data, extra, wait string
+	memory, cpus, port                                          int
+	console, detach                                             bool
+	timeout                                                     time.Duration
 }
 
 func newVM(env environment) *cobra.Command {
@@ -30,8 +30,8 @@ func newVM(env environment) *cobra.Command {
 		Use:     "vm DIR [--identity FILE]",
 		GroupID: groupImages,
 		Short:   "Boot a built image in a virtual machine",
-		Long: `Boot the image in DIR, which kiln build -o DIR made, in QEMU with UEFI firmware,
-and wait until the node is Ready. QEMU and the firmware come from a tools tree that
+		Long: `Boot the image in DIR, which kiln build -o DIR made, in QEMU with UEFI firmware
+or a BIOS, and wait until the node is Ready. QEMU and the firmware come from a tools tree that
 kiln makes once; the host needs neither, and no root.
 
 The image is not changed: the machine's disk is an overlay. It is gone when the
@@ -55,6 +55,7 @@ otherwise instructions are emulated, and a control plane needs some minutes.`,
 	flags.IntVar(&f.memory, "memory", vm.DefaultMemoryMiB, "memory in MiB")
 	flags.IntVar(&f.cpus, "cpus", vm.DefaultCPUs, "number of processors")
 	flags.StringVar(&f.accel, "accel", string(vm.Auto), "auto, kvm or tcg")
+	flags.StringVar(&f.firmware, "firmware", string(vm.UEFI), "uefi, secure-boot (in setup mode: enrols the keys of a signed image) or bios")
 	flags.StringVar(&f.size, "disk-size", "12GiB", "size of the machine's disk, if larger than the image")
 	flags.IntVar(&f.port, "api-port", 6443, "port of 127.0.0.1 that leads to the machine's API server; 0 for none")
 	flags.StringVar(&f.data, "data", "", "directory that keeps the machine's disk and logs")
@@ -65,6 +66,7 @@ otherwise instructions are emulated, and a control plane needs some minutes.`,
 	flags.DurationVar(&f.timeout, "timeout", 30*time.Minute, "how long the node may take until it is Ready")
 	releaseFlag(cmd, env, &f.release)
 	_ = cmd.RegisterFlagCompletionFunc("accel", cobra.FixedCompletions([]string{"auto", "kvm", "tcg"}, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("firmware", cobra.FixedCompletions([]string{"uefi", "secure-boot", "bios"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("wait", cobra.FixedCompletions([]string{"ready", "none"}, cobra.ShellCompDirectiveNoFileComp))
 	cmd.AddCommand(newVMStop())
 	return cmd

@@ -39,6 +39,11 @@ func (f vmFlags) options(dir string) (vm.Options, vm.Accel, error) {
 	if err != nil {
 		problems = append(problems, usageError{err})
 	}
+	if o.Firmware, err = vm.ParseFirmware(f.firmware); err != nil {
+		problems = append(problems, usageError{err})
+	} else if f.extra != "" && o.Firmware != vm.UEFI {
+		problems = append(problems, usagef("--append reaches the kernel by way of UEFI without Secure Boot only; leave out --append or --firmware"))
+	}
 	size, err := document.ParseSize(f.size)
 	if err != nil {
 		problems = append(problems, usagef("--disk-size: %w", err))

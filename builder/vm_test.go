@@ -10,6 +10,7 @@ import (
 
 	"github.com/kiln-os/kiln/builder/bake"
 	"github.com/kiln-os/kiln/builder/plan"
+	"github.com/kiln-os/kiln/builder/vm"
 )
 
 // builtDir is a directory as `kiln build` leaves it, with nothing in its disk.
@@ -43,7 +44,8 @@ func TestVMRefusesBeforeItBoots(t *testing.T) {
 		want []string
 	}{
 		"no image there":             {[]string{t.TempDir()}, []string{"holds no image"}},
-		"flags, all at once":         {[]string{builtDir(t), "--accel", "warp", "--wait", "never", "--disk-size", "12", "--api-port=0"}, []string{`--accel: unknown "warp"`, `--wait: unknown "never"`, `--disk-size: "12" is not a size`}},
+		"flags, all at once":         {[]string{builtDir(t), "--accel", "warp", "--firmware", "coreboot", "--wait", "never", "--disk-size", "12", "--api-port=0"}, []string{`--accel: unknown "warp"`, `--firmware: unknown "coreboot" (want uefi, secure-boot or bios)`, `--wait: unknown "never"`, `--disk-size: "12" is not a size`}},
+		"arguments for a BIOS":       {[]string{builtDir(t), "--append", "quiet", "--firmware", "bios", "--api-port=0"}, []string{"--append reaches the kernel by way of UEFI"}},
 		"a disk too small":           {[]string{builtDir(t), "--disk-size", "4GiB", "--api-port=0"}, []string{"4GiB is too small", "8GiB"}},
 		"an identity as config":      {[]string{builtDir(t), "--identity", identity, "--api-port=0"}, []string{"is not an Ignition config", "kiln identity new"}},
 		"console of a left machine":  {[]string{builtDir(t), "--console", "--detach", "--api-port=0"}, []string{"want one of them"}},
@@ -76,8 +78,8 @@ func TestVMRefusesBeforeItBoots(t *testing.T) {
 func TestVMBootsDiskAndQCOW2(t *testing.T) {
 	for _, row := range []struct{ format, disk string }{{plan.FormatDisk, bake.FileDisk}, {plan.FormatQCOW2, bake.FileQCOW2}, {"", bake.FileDisk}} {
 		dir := builtFormat(t, row.format)
-		o, _, err := vmFlags{size: "12GiB", accel: "tcg", wait: "none"}.options(dir)
-		if err != nil || o.Disk != filepath.Join(dir, row.disk) {
+		o, _, err := vmFlags{size: "12GiB", accel: "tcg", firmware: "bios", wait: "none"}.options(dir)
+		if err != nil || o.Disk != filepath.Join(dir, row.disk) || o.Firmware != vm.BIOS {
 			t.Errorf("format %q boots %s, %v; want %s", row.format, o.Disk, err, row.disk)
 		}
 	}

@@ -67,3 +67,24 @@ func TestESPTooSmall(t *testing.T) {
 		t.Errorf("ran %v", r.commands)
 	}
 }
+
+// The least size holds the files, and is FAT32 to everybody however few they are.
+func TestESPLeast(t *testing.T) {
+	for size, want := range map[int64]int64{1: 34 * mib, 20 * mib: 34 * mib, 40 * mib: 52 * mib} {
+		esp := ESP{Files: map[string]string{"kiln.efi": sparse(t, size, nil)}}
+		least, err := esp.Least()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if least < want || least > want+2*mib || least%mib != 0 {
+			t.Errorf("%d bytes need %d; want about %d", size, least, want)
+		}
+		esp.Size = least
+		if err := esp.fits(); err != nil {
+			t.Errorf("%d bytes: %v", size, err)
+		}
+	}
+	if _, err := (ESP{Files: map[string]string{"a": "/no/such/file"}}).Least(); err == nil {
+		t.Error("a file that is not there has a size")
+	}
+}

@@ -19,6 +19,15 @@ const (
 	BIOS       Firmware = "bios"
 )
 
+// ParseFirmware reads the name of a kind of firmware.
+func ParseFirmware(name string) (Firmware, error) {
+	switch f := Firmware(name); f {
+	case UEFI, SecureBoot, BIOS:
+		return f, nil
+	}
+	return "", fmt.Errorf("--firmware: unknown %q (want %s, %s or %s)", name, UEFI, SecureBoot, BIOS)
+}
+
 // code is the file with the firmware's program; empty for a BIOS, which QEMU brings along.
 func (f Firmware) code() string {
 	switch f {

@@ -57,11 +57,17 @@ func TestSteps(t *testing.T) {
 		"":                         {"find-root", "verity", "state"},
 		"http://10.0.2.2/root.img": {"network", "fetch-root", "verity", "state"},
 		"dhcp":                     {"network", "fetch-root", "verity", "state"},
+		"dhcp size:>1GiB":          {"find-cache", "network", "fetch-root", "verity", "state"},
 		"medium":                   {"find-medium", "verity", "state"},
 	} {
 		b := newBoot(Options{})
-		if root != "" {
+		if root, rule, _ := strings.Cut(root, " "); root != "" {
 			var err error
+			if rule != "" {
+				if b.params.State, err = parseState(rule); err != nil {
+					t.Fatal(err)
+				}
+			}
 			if b.params.Root.kind, b.params.Root.url, err = parseSource(root); err != nil {
 				t.Fatal(err)
 			}

@@ -22,6 +22,9 @@ const maxTree = hashtree.MaxData / 64
 // fetchRoot fetches the hash tree, checks it by the root hash, and then the root, block by block by the tree: what is mounted
 // afterwards was seen right, and the kernel checks it again at each read.
 func (b *boot) fetchRoot(ctx context.Context) (string, error) {
+	if b.cached {
+		return "nothing to fetch", nil
+	}
 	address, err := b.rootURL()
 	if err != nil {
 		return "", err

@@ -55,6 +55,8 @@ type boot struct {
 	stateDisk string
 	// blankState tells that this disk has no partition table yet, and nothing else either.
 	blankState bool
+	// cached tells that the root is in the cache of the state's disk.
+	cached bool
 	// network is how the network came up, when the root comes over it.
 	network network.Result
 	facts   Boot
@@ -110,6 +112,9 @@ func (b *boot) steps() step.List {
 		steps = step.List{
 			{Name: "network", Does: "bring up the network", Run: b.openNetwork},
 			{Name: "fetch-root", Does: "fetch the root into memory and check it", Run: b.fetchRoot},
+		}
+		if !b.params.State.IsZero() {
+			steps = append(step.List{{Name: "find-cache", Does: "look for the root on the disk for the state", Run: b.findCache}}, steps...)
 		}
 	case b.params.Root.kind == fromMedium:
 		steps = step.List{{Name: "find-medium", Does: "wait for the medium with the root and mount it", Run: b.findMedium}}

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/containerd/go-dmverity/pkg/verity"
+
+	"github.com/kiln-os/kiln/firstboot/disks"
 )
 
 func TestMemory(t *testing.T) {
@@ -164,5 +166,72 @@ func TestLimitJournal(t *testing.T) {
 	text, err := os.ReadFile(dir + "/50-kiln-live.conf")
 	if err != nil || !strings.Contains(string(text), "\n[Journal]\nSystemMaxUse=64M\n") {
 		t.Errorf("have %q, %v", text, err)
+	}
+}
+
+// machineWith is a machine with one disk, of 64 MiB, and what is on it at the beginning.
+func machineWith(t *testing.T, content string) *boot {
+	t.Helper()
+	root := t.TempDir()
+	const size = 64 << 20
+	for file, text := range map[string]string{"sys/block/vdb/size": "131072\n", "sys/block/vdb/queue/logical_block_size": "512\n", "dev/vdb": content} {
+		path := filepath.Join(root, file)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Truncate(root+"/dev/vdb", size); err != nil {
+		t.Fatal(err)
+	}
+	return &boot{sys: root + "/sys", devices: blockDevices{sys: root + "/sys", dev: root + "/dev"}, stateDisk: "vdb", facts: Boot{Live: &Live{}}}
+}
+
+func TestStateOnABlankDisk(t *testing.T) {
+	b := machineWith(t, "")
+	if _, err := b.rereadDisk(); err == nil {
+		t.Error("a disk without a table is no error")
+	}
+	b.blankState = true
+	d, err := b.rereadDisk()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if room := d.table.unused(); room < 60<<20 || room > 64<<20 {
+		t.Errorf("room for %d bytes", room)
+	}
+	if _, found := d.labelled("kiln-state"); found {
+		t.Error("an empty disk has a state partition")
+	}
+}
+
+func TestStateNeverOverwrites(t *testing.T) {
+	b := machineWith(t, strings.Repeat("somebody's data ", 100))
+	err := b.checkStateDisk(disks.List(b.sys, b.devices.dev)[0])
+	h, ok := errors.AsType[hinted](err)
+	if !ok || !strings.Contains(err.Error(), "size:64MiB, holds something that is no GUID partition table") || !strings.Contains(h.hint, "wipefs --all") || b.blankState {
+		t.Errorf("have %v", err)
+	}
+}
+
+func TestAwaitDisk(t *testing.T) {
+	rule := func(text string) disks.Rule {
+		r, err := disks.ParseRule(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	b := machineWith(t, "")
+	b.coldplug = &coldplug{sys: b.sys, modules: &modules{}, seen: map[string]bool{}}
+	if chosen, err := b.awaitDisk(rule("size:64MiB")); err != nil || filepath.Base(chosen.Path) != "vdb" {
+		t.Errorf("have %s, %v", chosen, err)
+	}
+	if chosen, err := b.awaitDisk(rule("serial:X")); err == nil || !strings.Contains(err.Error(), "no disk fits the rule serial:X") {
+		t.Errorf("have %s, %v", chosen, err)
+	}
+	// The medium that the root is on is no disk for the state.
+	b.facts.Live.Device = b.devices.dev + "/vdb1"
+	if chosen, err := b.awaitDisk(rule("size:64MiB")); err == nil || !strings.Contains(err.Error(), "no disk at all") {
+		t.Errorf("have %s, %v", chosen, err)
 	}
 }

@@ -15,7 +15,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kiln-os/kiln/firstboot/disks"
-	"github.com/kiln-os/kiln/internal/document"
 	"github.com/kiln-os/kiln/internal/nodefs"
 )
 
@@ -34,6 +33,9 @@ func (b *boot) openLiveState(ctx context.Context) (string, error) {
 	b.stateDisk = filepath.Base(chosen.Path)
 	if err := b.checkStateDisk(chosen); err != nil {
 		return "", err
+	}
+	if b.params.Root.overNetwork() && !b.cached {
+		b.keepCache(ctx)
 	}
 	note, err := b.openState(ctx)
 	b.facts.Live.State = b.facts.StateDevice
@@ -92,14 +94,6 @@ func (b *boot) checkStateDisk(chosen disks.Disk) error {
 	if !empty {
 		return withHint(fmt.Errorf("the disk for the state, %s, holds something that is no GUID partition table (%s)", chosen, d.err),
 			fmt.Sprintf("it is not overwritten: choose another disk with %s, or wipe this one (wipefs --all %s)", nodefs.ParamState, chosen.Path))
-	}
-	need, err := stateMinimum(filepath.Join(sysroot, nodefs.RepartDefinitions))
-	if err != nil {
-		return err
-	}
-	if room := chosen.Size - 4*grain; room < need {
-		return withHint(fmt.Errorf("the disk for the state, %s, is too small: the state partition needs %s", chosen, document.Size(need)),
-			"choose a larger disk with "+nodefs.ParamState)
 	}
 	b.blankState = true
 	return nil

@@ -27,6 +27,9 @@ func (b *boot) openNetwork(ctx context.Context) (string, error) {
 		Config: config, Kernel: network.Netlink{Sys: b.sys}, DHCP: network.Client{HTTPBoot: b.params.Root.kind == fromDHCP},
 		Wait: b.params.RootWait, Plug: b.coldplug.plug, Say: b.console.say,
 	})
+	if err != nil && b.cached {
+		return "none in the initramfs, nor is one needed: " + err.Error(), nil
+	}
 	if err != nil {
 		return "", withHint(fmt.Errorf("network by %s: %w", from, err),
 			fmt.Sprintf("check cables and DHCP server, or set the network with %s= on the kernel command line or in the node's identity", nodefs.ParamIP))

@@ -29,20 +29,25 @@ func inRoot(program string, args ...string) command.Command {
 	}
 }
 
+// repartition says what systemd-repart does: add the partitions of the definitions' directory to a disk, or grow them. Blank
+// says that the disk has no table yet: one is made then. Otherwise a disk without one is refused.
+type repartition struct {
+	disk, definitions string
+	blank             bool
+}
+
 // repart has systemd-repart add the state partition to a disk, or grow it. It makes the filesystem first, through a loop device
 // over the free space, and writes the partition table last and backup first: a power cut leaves a disk
 // without the partition, or with a whole one.
-//
-// Blank says that the disk has no table yet: one is made then. Otherwise a disk without one is refused.
-func repart(ctx context.Context, runner command.Runner, disk string, blank bool) error {
+func repart(ctx context.Context, runner command.Runner, r repartition) error {
 	empty := "refuse"
-	if blank {
+	if r.blank {
 		empty = "require"
 	}
 	return withBinds(func() error {
-		_, err := runner.Run(ctx, inRoot(repartProgram, "--dry-run=no", "--empty="+empty, "--definitions="+nodefs.RepartDefinitions,
+		_, err := runner.Run(ctx, inRoot(repartProgram, "--dry-run=no", "--empty="+empty, "--definitions="+r.definitions,
 			// Without udev there is nobody to wait for, and without a machine ID nothing to derive UUIDs from.
-			"--offline=no", "--seed=random", "--no-pager", "--json=off", disk))
+			"--offline=no", "--seed=random", "--no-pager", "--json=off", r.disk))
 		return err
 	})
 }

@@ -32,12 +32,12 @@ func (b *boot) openState(ctx context.Context) (string, error) {
 		err = b.createState(ctx, d)
 	case state.number == d.table.lastEntry().number && d.table.unused() > worthGrowing:
 		b.console.say("state: growing the partition by %s", document.Size(d.table.unused()))
-		err = repart(ctx, b.commands, d.path, false)
+		err = repart(ctx, b.commands, repartition{disk: d.path, definitions: nodefs.RepartDefinitions})
 	}
 	if err != nil {
 		return "", err
 	}
-	d, state, err = b.awaitState()
+	d, state, err = b.awaitPartition(nodefs.LabelState)
 	if err != nil {
 		return "", err
 	}
@@ -71,26 +71,26 @@ func (b *boot) createState(ctx context.Context, d disk) error {
 			fmt.Sprintf("give the machine a disk of at least %s", document.Size(d.table.sectors*d.table.sectorSize-room+need+2*grain)))
 	}
 	b.console.say("state: none on %s yet, creating it in %s", d.path, document.Size(d.table.unused()))
-	if err := repart(ctx, b.commands, d.path, b.blankState); err != nil {
+	if err := repart(ctx, b.commands, repartition{disk: d.path, definitions: nodefs.RepartDefinitions, blank: b.blankState}); err != nil {
 		return fmt.Errorf("creating the state partition on %s: %w", d.path, err)
 	}
-	b.facts.StateCreated = true
+	b.facts.StateCreated, b.blankState = true, false
 	return nil
 }
 
-// awaitState finds the state partition and waits for its device.
-func (b *boot) awaitState() (disk, entry, error) {
+// awaitPartition finds a partition of the state's disk and waits for its device.
+func (b *boot) awaitPartition(label string) (disk, entry, error) {
 	for deadline := time.Now().Add(deviceWait); ; time.Sleep(20 * time.Millisecond) {
 		d, err := b.rereadDisk()
 		if err != nil {
 			return d, entry{}, err
 		}
-		state, found := d.labelled(nodefs.LabelState)
-		if found && d.devices[state.number] != "" {
-			return d, state, nil
+		found, ok := d.labelled(label)
+		if ok && d.devices[found.number] != "" {
+			return d, found, nil
 		}
 		if time.Now().After(deadline) {
-			return d, state, fmt.Errorf("%s: no partition with label %s and a device after %s", d.path, nodefs.LabelState, deviceWait)
+			return d, found, fmt.Errorf("%s: no partition with label %s and a device after %s", d.path, label, deviceWait)
 		}
 	}
 }
@@ -100,7 +100,8 @@ func (b *boot) rereadDisk() (disk, error) {
 	if !ok {
 		return d, fmt.Errorf("reading %s again: the disk is gone", b.stateDisk)
 	}
-	if d.err != nil {
+	// A disk that is known to hold nothing has no table to read.
+	if d.err != nil && !b.blankState {
 		return d, fmt.Errorf("reading %s again: %w", d.path, d.err)
 	}
 	return d, nil

@@ -133,6 +133,8 @@ const (
 	LabelState       = "kiln-state"
 	// LabelInstall is the partition that an installer adds: it carries the identity to the installed system's first boot.
 	LabelInstall = "kiln-install"
+	// LabelRootCache is a live node's copy of the root that it fetched.
+	LabelRootCache = "kiln-root-cache"
 	// LabelIdentity is the label of a filesystem or partition that carries an identity.
 	LabelIdentity = "KILN"
 	// IdentityFile and IgnitionFile are looked for on that filesystem, in this order.

@@ -148,12 +148,17 @@ func (f *fleet) allReady(names ...string) func(context.Context) error {
 	return f.operator.allReady(machines...)
 }
 
-// etcdMembers lists etcd's members, by name, as the control plane called via sees them: what each is, and who is missing.
+// etcdMembers lists etcd's members, by name, as the control plane called via sees them: what each is, and who is missing. Its
+// pod may be away for a moment: those of a Node that is made anew are deleted, and the kubelet shows them again.
 func (f *fleet) etcdMembers(t *testing.T, via string) map[string]etcdMember {
 	t.Helper()
-	text := f.kubectl(t, "--namespace=kube-system", "exec", "etcd-"+via, "--", "etcdctl", "--endpoints=https://127.0.0.1:2379",
-		"--cacert=/etc/kubernetes/pki/etcd/ca.crt", "--cert=/etc/kubernetes/pki/etcd/healthcheck-client.crt",
-		"--key=/etc/kubernetes/pki/etcd/healthcheck-client.key", "member", "list", "--write-out=json")
+	var text string
+	eventually(t, "etcd at "+via+" tells its members", time.Minute, func(ctx context.Context) (err error) {
+		text, err = f.try(ctx, "--namespace=kube-system", "exec", "etcd-"+via, "--", "etcdctl", "--endpoints=https://127.0.0.1:2379",
+			"--cacert=/etc/kubernetes/pki/etcd/ca.crt", "--cert=/etc/kubernetes/pki/etcd/healthcheck-client.crt",
+			"--key=/etc/kubernetes/pki/etcd/healthcheck-client.key", "member", "list", "--write-out=json")
+		return err
+	})
 	var list struct{ Members []etcdMember }
 	must(t, json.Unmarshal([]byte(text), &list))
 	byName := map[string]etcdMember{}

@@ -52,6 +52,22 @@ func TestMedium(t *testing.T) {
 	}
 }
 
+// TestNetworkBoot starts iPXE's script from an HTTP server, which has nothing but a copied directory. The server is
+// busybox's httpd, one process for each connection.
+func TestNetworkBoot(t *testing.T) {
+	w := newWorld(t)
+	out := filepath.Join(w.repo, "out/test-pxe")
+	w.kiln(t, "build", "metal-pxe", "--profile", "worker", "--release", testedRelease, "-o", out)
+	busybox := filepath.Join(w.kiln(t, "cache", "tools", "build"), "usr/bin/busybox")
+	m := w.boot(t, vm.Options{
+		Dir: w.place(t, "network-bios"), Firmware: vm.BIOS,
+		BootFile: "http://" + vm.Served + "/" + bake.FileIPXE, Server: busybox + " httpd -i -h " + out,
+	})
+	// iPXE itself writes to the screen only; what it has made of the script's own address is on the kernel's command line.
+	expect(t, m, "iPXE knows where its script came from", `Command line: .* kiln\.root=http://10\.0\.2\.100(:80)?/root\.img `, firmwareTime)
+	expect(t, m, "systemd starts", switching, firmwareTime)
+}
+
 // TestSecureBoot lets firmware in setup mode take the build's key, and shows it then what that key has signed, what was
 // altered since, and what nobody signed.
 func TestSecureBoot(t *testing.T) {

@@ -8,6 +8,9 @@ import (
 	"time"
 )
 
+// leaseMetric is systemd-networkd's own for routes from DHCP; static routes come before them.
+const leaseMetric = 1024
+
 // answer is what came of asking on a link.
 type answer struct {
 	link  string
@@ -57,7 +60,7 @@ func (u *up) leases(ctx context.Context) error {
 			if enough == nil {
 				enough = time.After(others)
 			}
-			if len(u.result.Leases) == len(asked) && (every || len(asked) == len(named)) {
+			if len(u.result.Leases) >= u.most(named, every) {
 				return nil
 			}
 		case <-enough:
@@ -94,6 +97,15 @@ func (u *up) dhcpLinks() (named []string, every bool) {
 	return named, every
 }
 
+// most is how many leases there can be at all: one that has no carrier yet may lead to the server.
+func (u *up) most(named []string, every bool) int {
+	if !every {
+		return len(named)
+	}
+	interfaces, _ := u.Kernel.Interfaces()
+	return len(slices.DeleteFunc(interfaces, func(i Interface) bool { return !i.Physical && !slices.Contains(named, i.Name) }))
+}
+
 // ready lists links to ask on: those of them that have a carrier. Every physical link is switched on first, since only then its
 // carrier shows.
 func (u *up) ready(named []string, every bool) []string {
@@ -123,6 +135,8 @@ func (u *up) take(ctx context.Context, a answer) error {
 	}
 	list = append(list, Operation{Verb: "address", Link: a.link, Address: a.lease.Address})
 	for _, route := range a.lease.Routes {
+		// Of several default routes, that of the server which answered first counts.
+		route.Metric = leaseMetric + len(u.result.Leases)
 		list = append(list, Operation{Verb: "route", Link: a.link, Route: route})
 	}
 	for _, o := range list {

@@ -114,7 +114,7 @@ func (n Netlink) Do(o Operation) error {
 	case "address":
 		return netlink.AddrReplace(link, &netlink.Addr{IPNet: toNet(o.Address)})
 	case "route":
-		route := netlink.Route{LinkIndex: link.Attrs().Index, Dst: toNet(o.Route.Network)}
+		route := netlink.Route{LinkIndex: link.Attrs().Index, Dst: toNet(o.Route.Network), Priority: o.Route.Metric}
 		if o.Route.Gateway.IsValid() {
 			route.Gw = o.Route.Gateway.AsSlice()
 		} else {

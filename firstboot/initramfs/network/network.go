@@ -94,6 +94,8 @@ type Lease struct {
 type Route struct {
 	Network netip.Prefix
 	Gateway netip.Addr
+	// Metric: of two routes to one network, the smaller counts.
+	Metric int
 }
 
 // Operation is one change that the kernel is asked for.
@@ -117,9 +119,9 @@ func (o Operation) String() string {
 		return fmt.Sprintf("address %s on %s", o.Address, o.Link)
 	case "route":
 		if o.Route.Gateway.IsValid() {
-			return fmt.Sprintf("route to %s by %s on %s", o.Route.Network, o.Route.Gateway, o.Link)
+			return fmt.Sprintf("route to %s by %s on %s%s", o.Route.Network, o.Route.Gateway, o.Link, metric(o.Route))
 		}
-		return fmt.Sprintf("route to %s on %s", o.Route.Network, o.Link)
+		return fmt.Sprintf("route to %s on %s%s", o.Route.Network, o.Link, metric(o.Route))
 	case "mtu":
 		return fmt.Sprintf("mtu %d on %s", o.MTU, o.Link)
 	case "bond":
@@ -130,4 +132,11 @@ func (o Operation) String() string {
 		return fmt.Sprintf("join %s to %s", o.Link, o.Master)
 	}
 	return o.Verb + " " + o.Link
+}
+
+func metric(r Route) string {
+	if r.Metric == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", metric %d", r.Metric)
 }
