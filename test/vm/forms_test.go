@@ -25,7 +25,7 @@ import (
 const firmwareTime = 3 * time.Minute
 
 // switching is the initramfs's last line: the root is found, verified and mounted, and the state writable.
-const switching = `^kiln: switching to /usr/lib/systemd/systemd`
+const switching = `kiln: switching to /usr/lib/systemd/systemd`
 
 // TestBIOS boots the disk of the other tests by SeaBIOS and GRUB.
 func TestBIOS(t *testing.T) {

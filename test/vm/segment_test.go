@@ -121,9 +121,10 @@ func (s *segment) run(c command.Command) string {
 // startServers starts what machines boot from. UEFI over HTTP is told a URL, as kiln's own initramfs is, since it asks the
 // same way; PXE gets the unified kernel image by TFTP; and iPXE, whoever loaded it, a script.
 func (s *segment) startServers() {
+	// Staying what it is, dnsmasq keeps the signal that ends it with this process.
 	leases, pid := filepath.Join(s.logs, "leases"), filepath.Join(s.logs, "dnsmasq.pid")
 	s.start("dnsmasq.log", command.Command{Name: "dnsmasq", Args: []string{
-		"--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--port=0", "--interface=br0", "--bind-interfaces", "--no-ping",
+		"--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--group=root", "--port=0", "--interface=br0", "--bind-interfaces", "--no-ping",
 		"--log-facility=-", "--log-dhcp", "--dhcp-authoritative", "--dhcp-leasefile=" + leases, "--pid-file=" + pid,
 		"--dhcp-range=" + segmentNode + ",10.88.0.99,1h", "--dhcp-host=" + segmentMAC + "," + segmentNode,
 		"--enable-tftp", "--tftp-root=" + s.dir,
