@@ -26,7 +26,7 @@ const targetSize = 12 << 30
 
 // What an installer says, and what the system says that it has installed.
 const (
-	saysIdentity  = `^identity: node-1, control-plane, from .*/identity/52:54:00:4b:00:11`
+	saysIdentity  = `^identity: node-1, control-plane, from URL of kiln.identity`
 	saysWriting   = `^install-disk: .*; writing it`
 	saysInstalled = `^install: /dev/vda holds node-1; booting it`
 	saysCarried   = `^identity: node-1, control-plane, from .*left by the installer`
@@ -88,8 +88,11 @@ func TestInstallOverHTTP(t *testing.T) {
 	}
 	expect(t, m, "systemd starts", switching, liveTime)
 	expect(t, m, "the identity by URL", saysIdentity, serviceTime)
+	if !strings.Contains(s.requests(), "GET /identity/"+segmentMAC) {
+		t.Error("the identity was not asked for by the card's address")
+	}
 	expect(t, m, "the empty disk is written", saysWriting, serviceTime)
-	time.Sleep(3 * time.Second)
+	time.Sleep(2 * time.Second)
 	mustNotHaveSaid(t, m, "the disk is written before the power cut", `^install-write: .* s\)`)
 	m.Kill()
 	if hasTable(t, o.Target) {
