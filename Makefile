@@ -7,7 +7,7 @@
 
 # The host packages, all of them. Everything that shapes bytes comes from the image's own Debian release instead.
 # haproxy, iproute2 and nftables are for the rung of whole clusters: the load balancer and the wires between the nodes.
-HOST_PACKAGES := mmdebstrap uidmap debian-archive-keyring gcc libc6-dev haproxy iproute2 nftables
+HOST_PACKAGES := mmdebstrap uidmap debian-archive-keyring gcc libc6-dev haproxy iproute2 nftables dnsmasq-base
 
 GO      ?= go
 GOFLAGS := -trimpath -buildvcs=false
@@ -82,14 +82,14 @@ test-tools: deps build ## build the image twice, verify it, break it; ask kubead
 	$(GO) test -count=1 -tags tools -timeout 45m -v ./test/tools
 
 test-vm: deps build ## boot the image in a virtual machine and compare the node with its release
-	$(GO) test -count=1 -tags machine -timeout 55m -v ./test/vm
+	$(GO) test -count=1 -tags machine -timeout 80m -v ./test/vm
 
 test-cluster: deps build ## boot whole clusters of real nodes in namespaces of this machine, and mistreat them
 	$(GO) test -count=1 -tags cluster -timeout 30m -v ./test/cluster
 
 test-full: deps build ## everything of make test, and the boots too long for it: power cuts within kubeadm's run, faults of clusters
 	$(GO) test -count=1 -tags tools -timeout 45m -v ./test/tools
-	$(GO) test -count=1 -tags machine,full -timeout 150m -v ./test/vm
+	$(GO) test -count=1 -tags machine,full -timeout 240m -v ./test/vm
 	$(GO) test -count=1 -tags cluster,full -timeout 90m -v ./test/cluster
 
 bench: deps build ## print the table of times and sizes

@@ -40,6 +40,10 @@ func Arguments(o Options) []string {
 		id := fmt.Sprintf("data%d", i)
 		args = append(args, "-drive", "if=none,id="+id+",format=raw,cache=unsafe,discard=unmap,file="+escape(disk), "-device", "virtio-blk-pci,drive="+id+",serial="+id)
 	}
+	if o.Target != "" {
+		args = append(args, "-drive", "if=none,id=target,format=raw,cache=unsafe,discard=unmap,file="+escape(o.Target),
+			"-device", "virtio-blk-pci,drive=target,serial=target,bootindex=4")
+	}
 	if o.Ignition != "" {
 		args = append(args, "-fw_cfg", "name=opt/com.coreos/config,file="+escape(o.Ignition))
 	}
@@ -71,6 +75,9 @@ func bootArguments(o Options) []string {
 
 // networkArguments give the machine a network that leads nowhere: no route out, only the forwarded port leads in.
 func networkArguments(o Options) []string {
+	if o.Cable.Tap != "" {
+		return o.cableArguments()
+	}
 	user := "user,id=net0,restrict=on,ipv6=off"
 	if o.APIPort != 0 {
 		user += fmt.Sprintf(",hostfwd=tcp:127.0.0.1:%d-%s:6443", o.APIPort, Guest)
@@ -90,6 +97,27 @@ func networkArguments(o Options) []string {
 		card += ",bootindex=3,romfile=" // UEFI has a network stack of its own.
 	}
 	return []string{"-netdev", user, "-device", card}
+}
+
+// cableArguments plug the machine's card into a tap device. OVMF's own stack reads from QEMU which protocols it may use.
+func (o Options) cableArguments() []string {
+	card := "virtio-net-pci,netdev=net0,mac=" + escape(o.Cable.MAC)
+	switch {
+	case o.Kernel != "":
+		card += ",romfile="
+	case o.Firmware == BIOS:
+		card += ",bootindex=3"
+	default:
+		card += ",bootindex=3,romfile="
+	}
+	args := []string{"-netdev", "tap,id=net0,script=no,downscript=no,ifname=" + escape(o.Cable.Tap), "-device", card}
+	if o.Kernel == "" && o.Firmware != BIOS {
+		args = append(args, "-fw_cfg", "name=opt/org.tianocore/IPv6Support,string=no")
+	}
+	if o.Cable.HTTP {
+		args = append(args, "-fw_cfg", "name=opt/org.tianocore/IPv4PXESupport,string=no")
+	}
+	return args
 }
 
 // smbiosArguments pass texts as SMBIOS OEM strings: systemd-stub reads its own from them, and systemd its credentials.

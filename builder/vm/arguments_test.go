@@ -82,6 +82,29 @@ func TestArgumentsWithoutAPortForwardNothing(t *testing.T) {
 	}
 }
 
+// A machine on a cable boots from the network before its target disk, every time.
+func TestArgumentsOfAMachineOnACable(t *testing.T) {
+	o := Options{Tree: fakeTree("/t"), Dir: "/w", Cable: Cable{Tap: "tap0", MAC: "52:54:00:00:00:01", HTTP: true}, Target: "/d/t,1.raw"}
+	args := Arguments(o)
+	if got := after(args, "-netdev"); !slices.Equal(got, []string{"tap,id=net0,script=no,downscript=no,ifname=tap0"}) {
+		t.Errorf("-netdev is %q", got)
+	}
+	devices := after(args, "-device")
+	for _, want := range []string{"virtio-net-pci,netdev=net0,mac=52:54:00:00:00:01,bootindex=3,romfile=", "virtio-blk-pci,drive=target,serial=target,bootindex=4"} {
+		if !slices.Contains(devices, want) {
+			t.Errorf("no -device %s in %q", want, devices)
+		}
+	}
+	if got := after(args, "-fw_cfg"); len(got) != 2 {
+		t.Errorf("-fw_cfg is %q; want neither IPv6 nor PXE", got)
+	}
+	o.Firmware, o.Cable.HTTP = BIOS, false
+	args = Arguments(o)
+	if got := after(args, "-fw_cfg"); len(got) != 0 || !slices.Contains(after(args, "-device"), "virtio-net-pci,netdev=net0,mac=52:54:00:00:00:01,bootindex=3") {
+		t.Errorf("by a BIOS: %q", args)
+	}
+}
+
 func TestOptionsSayEverythingThatIsMissing(t *testing.T) {
 	_, err := Options{Disk: "/no/disk.raw", Ignition: "/no/config.ign"}.complete()
 	if err == nil {

@@ -30,6 +30,12 @@ type Options struct {
 	MediumUSB bool
 	// BootFile is the URL that the machine's DHCP server names for those that boot from the network.
 	BootFile string
+	// Cable connects the machine's network card to a tap device instead of a network of QEMU's own; the firmware then boots
+	// from it when it finds nothing before it. The machine has to be started in the tap device's network namespace.
+	Cable Cable
+	// Target is a disk in raw format that the machine writes to, serial number "target"; the firmware tries it last. It is
+	// the machine's disk without an image below it: what is installed there stays.
+	Target string
 	// MemoryMiB defaults to 4096, CPUs to 2.
 	MemoryMiB int
 	CPUs      int
@@ -57,6 +63,14 @@ type Options struct {
 	Detach bool
 	// Console, when set, also receives what the machine writes to its console.
 	Console io.Writer
+}
+
+// Cable is what a machine's network card is plugged into; the zero value is nothing.
+type Cable struct {
+	// Tap is the tap device's name, and MAC the card's address.
+	Tap, MAC string
+	// HTTP makes UEFI load its boot file by HTTP only, and not by PXE before.
+	HTTP bool
 }
 
 // Defaults of a machine.
@@ -90,6 +104,7 @@ func (o Options) complete() (Options, error) {
 	}
 	place("disk image", &o.Disk)
 	place("medium", &o.Medium)
+	place("target disk", &o.Target)
 	place("kernel", &o.Kernel)
 	place("initrd", &o.Initrd)
 	place("Ignition config", &o.Ignition)
@@ -102,8 +117,11 @@ func (o Options) complete() (Options, error) {
 		place("data disk", &o.DataDisks[i])
 	}
 	firmware := o.Disk != "" || o.Medium != "" || o.BootFile != ""
-	if firmware == (o.Kernel != "") {
+	if firmware && o.Kernel != "" || !firmware && o.Kernel == "" && o.Cable.Tap == "" && o.Target == "" {
 		problems = append(problems, errors.New("machine: want either a kernel to boot, or a disk image, a medium or a boot file for the firmware"))
+	}
+	if o.Cable.Tap != "" && (o.BootFile != "" || o.APIPort != 0 || o.Server != "") {
+		problems = append(problems, errors.New("machine: a boot file, a forwarded port and a server are of QEMU's own network; want them or a cable"))
 	}
 	absolute, err := filepath.Abs(o.Dir)
 	if o.Dir == "" || err != nil {

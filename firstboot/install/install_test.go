@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
@@ -433,6 +434,32 @@ func TestDiskGoesAway(t *testing.T) {
 	}
 	if w.disk.writes > 0 {
 		t.Error("something was written")
+	}
+}
+
+// A disk that keeps the reader waiting is not a server that has fallen silent.
+func TestSilenceIsTheServers(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
+		_, _ = rw.Write(bytes.Repeat([]byte("x"), 1<<20))
+	}))
+	defer server.Close()
+	base, err := url.Parse(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const silence = 100 * time.Millisecond
+	reader, err := Server{Base: base, Client: server.Client(), Silence: silence}.Open(t.Context(), "root.img")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	total := 0
+	for _, pause := range []time.Duration{3 * silence, 3 * silence, 0} {
+		time.Sleep(pause)
+		n, err := io.CopyN(io.Discard, reader, 1<<18)
+		if total += int(n); err != nil {
+			t.Fatalf("after %d bytes: %v", total, err)
+		}
 	}
 }
 

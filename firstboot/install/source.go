@@ -93,6 +93,7 @@ func (s Server) Open(ctx context.Context, name string) (io.ReadCloser, error) {
 		}
 		return nil, err
 	}
+	watch.Stop()
 	return &body{ReadCloser: response.Body, ctx: ctx, cancel: cancel, watch: watch, silence: silence}, nil
 }
 
@@ -108,10 +109,11 @@ type body struct {
 	silence time.Duration
 }
 
-// Read implements io.Reader.
+// Read implements io.Reader. Only while it waits for the server is silence the server's: the disk may take its time.
 func (b *body) Read(p []byte) (int, error) {
 	b.watch.Reset(b.silence)
 	n, err := b.ReadCloser.Read(p)
+	b.watch.Stop()
 	if err != nil && b.ctx.Err() != nil {
 		err = context.Cause(b.ctx)
 	}

@@ -50,6 +50,7 @@ func TestLiveForms(t *testing.T) {
 		t.Errorf("the images do not share their boot files: %s and %s", pxe.Parts["boot"], iso.Parts["boot"])
 	}
 	t.Run("the live set is what install.json says", func(t *testing.T) { checkLiveSet(t, pxe, pxe.dir) })
+	t.Run("the installer makes a disk of the live set", func(t *testing.T) { checkInstalled(t, pxe, pxe.dir) })
 	t.Run("sbverify and ukify read the unified kernel image", func(t *testing.T) {
 		checkSigned(t, pxe, filepath.Join(pxe.dir, bake.FileUKI), certificate, nodefs.ParamRoot+"="+nodefs.RootDHCP)
 	})

@@ -49,6 +49,12 @@ func (w world) refuses(t *testing.T, o vm.Options, says ...string) {
 	t.Helper()
 	m := w.boot(t, o)
 	defer m.Kill()
+	refused(t, m, says...)
+}
+
+// refused waits until a machine's first boot cannot be done, and for what it says of that.
+func refused(t *testing.T, m *vm.Running, says ...string) {
+	t.Helper()
 	expect(t, m, "the end", ended, serviceTime)
 	for _, want := range says {
 		// The rest of the message is on the lines that follow.

@@ -5,7 +5,6 @@ package vm_test
 import (
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -20,30 +19,6 @@ import (
 	"github.com/kiln-os/kiln/builder/vm"
 	"github.com/kiln-os/kiln/internal/nodefs"
 )
-
-// forwardWord makes this program, when QEMU runs it, the wire between a machine and a server of the test.
-const forwardWord = "forward"
-
-// TestMain is that wire, or the tests.
-func TestMain(m *testing.M) {
-	if len(os.Args) == 3 && os.Args[1] == forwardWord {
-		forward(os.Args[2])
-		return
-	}
-	os.Exit(m.Run())
-}
-
-func forward(address string) {
-	server, err := net.Dial("tcp", address)
-	if err != nil {
-		os.Exit(1)
-	}
-	go func() {
-		_, _ = io.Copy(server, os.Stdin)
-		_ = server.(*net.TCPConn).CloseWrite()
-	}()
-	_, _ = io.Copy(os.Stdout, server)
-}
 
 // liveModules are what an image for live boots has in its initramfs.
 func liveModules() []string {

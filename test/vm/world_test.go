@@ -38,7 +38,27 @@ type world struct {
 // The release that is tested.
 const testedRelease = "v1.36"
 
+// newWorld is a world with the image that most tests boot.
 func newWorld(t *testing.T) world {
+	t.Helper()
+	w := bareWorld(t)
+	w.image = w.build(t, "vm-disk", filepath.Join(w.repo, "out/test"))
+	var err error
+	w.Manifest, err = bake.ReadManifest(w.image)
+	must(t, err)
+	w.addKernel(t)
+	return w
+}
+
+// build builds an image for a control plane and returns its directory.
+func (w world) build(t *testing.T, image, out string) string {
+	t.Helper()
+	w.kiln(t, "build", image, "--profile", "control-plane", "--release", testedRelease, "-o", out)
+	return out
+}
+
+// bareWorld is a world without an image; its kernel and how QEMU runs are known once addKernel was called, after a build.
+func bareWorld(t *testing.T) world {
 	t.Helper()
 	repo, err := filepath.Abs("../..")
 	must(t, err)
@@ -47,13 +67,16 @@ func newWorld(t *testing.T) world {
 			t.Skipf("bin/%s is not there: run make build", name)
 		}
 	}
-	w := world{repo: repo, image: filepath.Join(repo, "out/test")}
-	w.kiln(t, "build", "vm-disk", "--profile", "control-plane", "--release", testedRelease, "-o", w.image)
-	w.Manifest, err = bake.ReadManifest(w.image)
-	must(t, err)
+	w := world{repo: repo}
 	w.qemu = rootfs.Tools{Dir: w.kiln(t, "cache", "tools", "vm")}
 	w.peers = rootfs.Tools{Dir: w.kiln(t, "cache", "tools", "test")}
 	w.kubectl = w.kiln(t, "binary", "kubectl", "--release", testedRelease)
+	return w
+}
+
+// addKernel finds a kernel that boots by itself, and finds out with it how QEMU runs here.
+func (w *world) addKernel(t *testing.T) {
+	t.Helper()
 	cache := w.kiln(t, "cache", "path")
 	kernels, err := filepath.Glob(filepath.Join(cache, "parts/kernel-*/vmlinuz"))
 	must(t, err)
@@ -65,7 +88,6 @@ func newWorld(t *testing.T) world {
 	must(t, err)
 	t.Logf("processors: %s: %s", accel, why)
 	w.accel = accel
-	return w
 }
 
 // kiln runs bin/kiln and returns what it printed.
@@ -103,8 +125,11 @@ func (w world) place(t *testing.T, name string) string {
 // boot starts a machine that lasts as long as the test t. A machine that was killed boots again from the same options.
 func (w world) boot(t *testing.T, o vm.Options) *vm.Running {
 	t.Helper()
-	o.Tree, o.Host, o.Accel = w.qemu, command.Exec{}, w.accel
-	if o.Disk == "" && o.Kernel == "" && o.Medium == "" && o.BootFile == "" {
+	o.Tree, o.Accel = w.qemu, w.accel
+	if o.Host == nil {
+		o.Host = command.Exec{}
+	}
+	if o.Disk == "" && o.Kernel == "" && o.Medium == "" && o.BootFile == "" && o.Target == "" {
 		o.Disk = filepath.Join(w.image, bake.FileDisk)
 	}
 	if o.DiskSize == 0 {
