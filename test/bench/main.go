@@ -24,6 +24,7 @@ type section struct {
 func sections(clusters string) []section {
 	return []section{
 		{"build", "cold, warm, and after one changed file; payload from the cache", benchBuild},
+		{"formats", "all images of one profile against one, cold; payload from the cache; what initramfs images weigh", benchFormats},
 		{"size", "the image against its compressed inputs", benchSize},
 		{"readiness", "container images made usable: kiln's way against ctr images import", benchReadiness},
 		{"firstboot", "what firstboot takes before kubeadm runs", benchFirstboot},
