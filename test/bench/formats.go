@@ -4,10 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/kiln-os/kiln/builder/bake"
 	"github.com/kiln-os/kiln/builder/parts"
@@ -23,8 +27,18 @@ const (
 	metalInitramfs   = 40e6
 )
 
-// state is what a directory of builds holds, in bytes on the disk.
-type state struct{ shared, own int64 }
+// kind is what the parts of a cache with the same purpose take together.
+type kind struct {
+	parts int
+	bytes int64
+}
+
+// state is what a cache and a directory of results hold, in bytes on the disk.
+type state struct {
+	cache, results int64
+	// kinds are the cache's parts by the first word of their names, as in sealed.
+	kinds map[string]kind
+}
 
 // benchFormats builds one image in an empty cache that has the payload's binaries only, and then all of them with that cache.
 // Both together are what all of them take from nothing, for builds of one command follow each other.
@@ -66,11 +80,7 @@ func benchFormats(ctx context.Context, t *table) error {
 	}
 	t.row("all against one, wall", fmt.Sprintf("%s s, %s s", seconds(sum.Seconds), seconds(single.Seconds)), fmt.Sprintf("%.2f x", sum.Seconds/single.Seconds), "aim: 1.5 x")
 	t.row("all against one, cpu", fmt.Sprintf("%s s, %s s", seconds(sum.CPUSeconds), seconds(single.CPUSeconds)), fmt.Sprintf("%.2f x", sum.CPUSeconds/single.CPUSeconds))
-	t.row("shared parts on the disk", mib(all.shared)+", "+mib(one.shared), fmt.Sprintf("%.2f x", float64(all.shared)/float64(one.shared)), "aim: 1.2 x")
-	t.row("results on the disk", mib(all.own)+", "+mib(one.own), fmt.Sprintf("%.2f x", float64(all.own)/float64(one.own)))
-	if err := kindTable(t, cache); err != nil {
-		return err
-	}
+	diskTable(t, one, all)
 	initramfsTable(t, each)
 	return nil
 }
@@ -90,13 +100,47 @@ func buildAll(ctx context.Context, images []string, cache, out string) ([]built,
 	return list, json.Unmarshal([]byte(said.String()), &list)
 }
 
-// measureState measures the cache, without what it has by symbolic links, and the results.
-func measureState(cache, out string) (s state, err error) {
-	if s.shared, err = diskUsage(cache); err != nil {
+// measureState measures a cache, without what it has by symbolic links, and the results.
+func measureState(cache, out string) (state, error) {
+	s := state{kinds: map[string]kind{}}
+	entries, err := os.ReadDir(filepath.Join(cache, "parts"))
+	if err != nil {
 		return s, err
 	}
-	s.own, err = diskUsage(out)
+	seen := map[uint64]bool{}
+	for _, entry := range entries {
+		at := strings.LastIndex(entry.Name(), "-")
+		if !entry.IsDir() || at < 0 {
+			continue
+		}
+		n, err := newUsage(filepath.Join(cache, "parts", entry.Name()), seen)
+		if err != nil {
+			return s, err
+		}
+		k := s.kinds[entry.Name()[:at]]
+		s.kinds[entry.Name()[:at]] = kind{k.parts + 1, k.bytes + n}
+		s.cache += n
+	}
+	s.results, err = diskUsage(out)
 	return s, err
+}
+
+// newUsage is what a directory's files take on the disk, without those whose inodes were seen before: parts share files by links.
+func newUsage(dir string, seen map[uint64]bool) (sum int64, err error) {
+	return sum, filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || !entry.Type().IsRegular() {
+			return err
+		}
+		var stat unix.Stat_t
+		if err := unix.Lstat(path, &stat); err != nil {
+			return err
+		}
+		if !seen[stat.Ino] {
+			sum += stat.Blocks * 512
+		}
+		seen[stat.Ino] = true
+		return nil
+	})
 }
 
 // stepTable shows in a column for each image what each step took.
@@ -115,34 +159,32 @@ func stepTable(t *table, each []built) {
 	}
 }
 
-// kindTable shows the cache's parts by what they are.
-func kindTable(t *table, cache string) error {
-	entries, err := os.ReadDir(filepath.Join(cache, "parts"))
-	if err != nil {
-		return err
+// ofImage tells the parts that depend on the kernel, the platform or the format from those that every image has in common.
+func ofImage(name string) bool {
+	return slices.Contains([]string{"kernel", "system-fs", "sealed", "initramfs", "boot", "live", "format-tools", "medium-tools"}, name)
+}
+
+// diskTable compares what lies on the disk after all images with what lay there after one.
+func diskTable(t *table, one, all state) {
+	ratio := func(name string, all, one int64, more ...any) {
+		t.row(append([]any{name, mib(all) + ", " + mib(one), fmt.Sprintf("%.2f x", float64(all)/float64(one))}, more...)...)
 	}
-	size, count := map[string]int64{}, map[string]int{}
-	var kinds []string
-	for _, entry := range entries {
-		if !entry.IsDir() {
-			continue
+	shared := func(s state) (sum int64) {
+		for name, k := range s.kinds {
+			if !ofImage(name) {
+				sum += k.bytes
+			}
 		}
-		kind := entry.Name()[:max(0, strings.LastIndex(entry.Name(), "-"))]
-		n, err := diskUsage(filepath.Join(cache, "parts", entry.Name()))
-		if err != nil {
-			return err
-		}
-		if count[kind] == 0 {
-			kinds = append(kinds, kind)
-		}
-		size[kind] += n
-		count[kind]++
+		return sum
 	}
-	slices.Sort(kinds)
-	for _, kind := range kinds {
-		t.row("  "+kind, count[kind], mib(size[kind]))
+	ratio("parts that no kernel and no format changes", shared(all), shared(one), "aim: 1.2 x")
+	ratio("all parts in the cache", all.cache, one.cache)
+	ratio("results", all.results, one.results)
+	for _, name := range slices.Sorted(maps.Keys(all.kinds)) {
+		if ofImage(name) {
+			t.row(fmt.Sprintf("  %s: %d parts, %d", name, all.kinds[name].parts, one.kinds[name].parts), mib(all.kinds[name].bytes)+", "+mib(one.kinds[name].bytes))
+		}
 	}
-	return nil
 }
 
 func initramfsTable(t *table, each []built) {
