@@ -24,10 +24,13 @@ type section struct {
 func sections(clusters string) []section {
 	return []section{
 		{"build", "cold, warm, and after one changed file; payload from the cache", benchBuild},
+		{"formats", "all images of one profile against one, cold; payload from the cache; what initramfs images weigh", benchFormats},
 		{"size", "the image against its compressed inputs", benchSize},
 		{"readiness", "container images made usable: kiln's way against ctr images import", benchReadiness},
 		{"firstboot", "what firstboot takes before kubeadm runs", benchFirstboot},
 		{"install", "the installer's writer against dd of the same bytes, on the same filesystem", benchInstall},
+		{"pxe", "what a server sends for one boot over the network, against what is in it", benchPXE},
+		{"fleet", "many machines that boot over the network from one server, with firstboot's own fetch", benchFleet},
 		{"boot", "power-on to Ready in a virtual machine", benchBoot},
 		{"cluster", "all nodes powered on at once to all Ready, beside bare kubeadm; a worker that waits for its endpoint",
 			func(ctx context.Context, t *table) error { return benchCluster(ctx, t, clusters) }},
