@@ -48,7 +48,22 @@ func (p plan) forget(context.Context) (string, error) {
 	if err := put(p.m.Root.Path(nodefs.IdentityCopy), text, 0o600); err != nil {
 		return "", err
 	}
-	return note, syncDirectory(p.m.Root.Path(filepath.Dir(nodefs.IdentityCopy)))
+	return note, p.m.removePieces(p.m.Root.Path(filepath.Dir(nodefs.IdentityCopy)))
+}
+
+// removePieces removes from a directory what power cuts have left of files that were being written there: hidden, under a name
+// of their own (renameio). They hold what the files did.
+func (m *Machine) removePieces(directory string) error {
+	pieces, err := filepath.Glob(filepath.Join(directory, ".*"))
+	if err != nil {
+		return err
+	}
+	for _, piece := range pieces {
+		if err := os.RemoveAll(piece); err != nil {
+			return fmt.Errorf("removing a piece of a file: %w", err)
+		}
+	}
+	return syncDirectory(directory)
 }
 
 // uploads tells whether the reconciler of this node has to upload the certificates again for those that still come.

@@ -13,11 +13,13 @@ import (
 	"github.com/kiln-os/kiln/internal/nodefs"
 )
 
-// letIn is a node that has just joined with id: the identity's copy and what kubeadm was given lie about.
+// letIn is a node that has just joined with id: the identity's copy and what kubeadm was given lie about, and what power cuts
+// have left of them.
 func letIn(t *testing.T, id cluster.Identity) plan {
 	t.Helper()
 	m := machineOf(t, nodefs.IdentityCopy+" "+token+"\n"+nodefs.KubeadmConfig+" "+token+"\n"+nodefs.Kubernetes+"/tmp/kubeadm-init1/x "+token+"\n"+
-		nodefs.Kubernetes+"/bootstrap-kubelet.conf "+token+"\n"+nodefs.KubeletConfig+" kubelet\n"+nodefs.Patches+"/etcd0.yaml {}\n")
+		nodefs.Kubernetes+"/bootstrap-kubelet.conf "+token+"\n"+nodefs.KubeletConfig+" kubelet\n"+nodefs.Patches+"/etcd0.yaml {}\n"+
+		filepath.Dir(nodefs.IdentityCopy)+"/.identity.json123 "+token+"\n"+filepath.Dir(nodefs.CertificateKeyConfig)+"/.certificate-key.yaml45 "+strings.Repeat("5a", 32)+"\n")
 	return plan{m: m, o: kubeadm.Options{Identity: id}}
 }
 

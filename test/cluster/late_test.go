@@ -103,7 +103,7 @@ func (f *fleet) withWrongKey(t *testing.T, name string) []byte {
 	if found := key.FindAll(text, -1); len(found) != 1 {
 		t.Fatalf("the identity of %s has %d keys", name, len(found))
 	}
-	text = key.ReplaceAll(text, bytes.Repeat([]byte("17"), 32))
+	text = key.ReplaceAll(text, bytes.Repeat([]byte("1a"), 32))
 	config, err := json.Marshal(map[string]any{
 		"ignition": map[string]any{"version": "3.5.0"},
 		"storage": map[string]any{"files": []map[string]any{{
