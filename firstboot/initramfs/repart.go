@@ -47,7 +47,9 @@ func repart(ctx context.Context, runner command.Runner, r repartition) error {
 	return withBinds(func() error {
 		_, err := runner.Run(ctx, inRoot(repartProgram, "--dry-run=no", "--empty="+empty, "--definitions="+r.definitions,
 			// Without udev there is nobody to wait for, and without a machine ID nothing to derive UUIDs from.
-			"--offline=no", "--seed=random", "--no-pager", "--json=off", r.disk))
+			"--offline=no", "--seed=random", "--no-pager", "--json=off",
+			// It would discard the gaps between partitions, too, and in the first one lies what an installer has written down.
+			"--discard=no", r.disk))
 		return err
 	})
 }
