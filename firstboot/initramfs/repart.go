@@ -40,16 +40,24 @@ type repartition struct {
 // over the free space, and writes the partition table last and backup first: a power cut leaves a disk
 // without the partition, or with a whole one.
 func repart(ctx context.Context, runner command.Runner, r repartition) error {
+	return withBinds(func() error {
+		_, err := runner.Run(ctx, inRoot(repartProgram, r.arguments()...))
+		return err
+	})
+}
+
+func (r repartition) arguments() []string {
 	empty := "refuse"
 	if r.blank {
 		empty = "require"
 	}
-	return withBinds(func() error {
-		_, err := runner.Run(ctx, inRoot(repartProgram, "--dry-run=no", "--empty="+empty, "--definitions="+r.definitions,
-			// Without udev there is nobody to wait for, and without a machine ID nothing to derive UUIDs from.
-			"--offline=no", "--seed=random", "--no-pager", "--json=off", r.disk))
-		return err
-	})
+	return []string{
+		"--dry-run=no", "--empty=" + empty, "--definitions=" + r.definitions,
+		// Without udev there is nobody to wait for, and without a machine ID nothing to derive UUIDs from.
+		"--offline=no", "--seed=random", "--no-pager", "--json=off",
+		// It would discard the gaps between partitions, too, and in the first one lies what an installer has written down.
+		"--discard=no", r.disk,
+	}
 }
 
 var (

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kiln-os/kiln/builder/plan"
 	"github.com/kiln-os/kiln/firstboot/carried"
 	"github.com/kiln-os/kiln/firstboot/disks"
 	"github.com/kiln-os/kiln/firstboot/install"
@@ -55,6 +56,7 @@ func checkInstalled(t *testing.T, b built, dir string) {
 	must(t, os.Truncate(disk, size))
 	rule, err := disks.ParseRule("serial:target")
 	must(t, err)
+	lives := false
 	i := &install.Installer{
 		Request: install.Request{
 			Rule: rule, Boot: install.BootReboot, SHA256: sum(t, filepath.Join(dir, set.File)), Node: "node-1", Cluster: "kiln",
@@ -63,7 +65,7 @@ func checkInstalled(t *testing.T, b built, dir string) {
 		Source:     install.Server{Base: base, Client: server.Client()},
 		Disks:      func() []disks.Disk { return []disks.Disk{{Path: disk, Serial: "target", Size: size}} },
 		Open:       install.Open,
-		HasJournal: func(context.Context, string, int) (bool, error) { return false, nil },
+		HasJournal: func(context.Context, string, int) (bool, error) { return lives, nil },
 		Firmware:   noFirmware{},
 		Loader:     noLoader{},
 		Say:        func(step, text string) { t.Logf("%s: %s", step, text) },
@@ -85,10 +87,24 @@ func checkInstalled(t *testing.T, b built, dir string) {
 	if table[nodefs.LabelInstall].Size != carried.Size {
 		t.Errorf("the partition of the identity has %d bytes", table[nodefs.LabelInstall].Size)
 	}
+
+	// As the initramfs does at the first boot, but for the filesystem.
+	definitions := t.TempDir()
+	must(t, os.WriteFile(filepath.Join(definitions, "50-state.conf"), []byte("[Partition]\nType="+plan.TypeState+"\nLabel="+nodefs.LabelState+"\nSizeMinBytes=8G\n"), 0o644))
+	if text, err := b.peer(t, "systemd-repart", "--dry-run=no", "--empty=refuse", "--definitions="+definitions, "--seed=random", "--no-pager", "--discard=no", disk); err != nil {
+		t.Fatalf("systemd-repart: %v\n%s", err, text)
+	}
+	if partitionTable(t, b, disk)[nodefs.LabelState].Size < 8<<30 {
+		t.Error("there is no state partition")
+	}
+	lives = true
+	if said := runs(t, i.Looking()); !strings.Contains(said, "it is the node's") {
+		t.Errorf("of a node's disk the installer says: %s", said)
+	}
 }
 
-// runs runs an installer's steps.
-func runs(t *testing.T, list step.List) {
+// runs runs an installer's steps, and returns what the last one said.
+func runs(t *testing.T, list step.List) (last string) {
 	t.Helper()
 	for _, s := range list {
 		said, err := s.Run(t.Context())
@@ -96,5 +112,7 @@ func runs(t *testing.T, list step.List) {
 			t.Fatalf("%s: %v", s.Name, err)
 		}
 		t.Logf("%s: %s", s.Name, said)
+		last = said
 	}
+	return last
 }
