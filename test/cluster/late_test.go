@@ -39,10 +39,10 @@ func (f *fleet) testLate(t *testing.T, more string) {
 			f.mustHaveNothing(t, m.name)
 		}
 		f.mustBeWithout(t, late)
-		f.powerOff(t, "worker2", "cp3")
 	})
 
 	t.Run("a token that has expired, and the next one", func(t *testing.T) {
+		f.powerOff(t, "worker2", "cp3")
 		// As two hours after the founding.
 		f.kubectl(t, "--namespace=kube-system", "delete", "secret", "kubeadm-certs")
 		f.define(t, all, more+"tokenTTL: 1s\n")
