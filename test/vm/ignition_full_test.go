@@ -3,7 +3,6 @@
 package vm_test
 
 import (
-	"maps"
 	"os"
 	"path/filepath"
 	"testing"
@@ -85,8 +84,7 @@ func TestIgnition(t *testing.T) {
 	m.Kill()
 
 	m = w.boot(t, options)
-	again := maps.Clone(want)
-	proves(t, m, again)
+	proves(t, m, want)
 	mustNotHaveSaid(t, m, "Ignition runs again", `ignition: `)
 	m.Kill()
 }

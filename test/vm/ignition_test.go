@@ -4,11 +4,14 @@ package vm_test
 
 import (
 	"encoding/json"
+	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/kiln-os/kiln/builder/vm"
 )
@@ -91,14 +94,20 @@ func plain() (add object, commands, want map[string]string) {
 	return add, commands, want
 }
 
-// proves waits for each line.
+// proves waits for each line. They may have come before what was waited for last, and in any order.
 func proves(t *testing.T, m *vm.Running, want map[string]string) {
 	t.Helper()
-	for name, text := range want {
-		match := expect(t, m, name, `\]: proof `+name+`: (.*?)\s*$`, serviceTime)
-		if match[1] != text {
-			t.Errorf("%s: got %q, want %q", name, match[1], text)
+	line := regexp.MustCompile(`\]: proof (\w+): (.*?)\s*$`)
+	got := map[string]string{}
+	for deadline := time.Now().Add(serviceTime); len(got) < len(want) && time.Now().Before(deadline); time.Sleep(200 * time.Millisecond) {
+		for _, l := range m.Console().Lines() {
+			if match := line.FindStringSubmatch(l.Text); match != nil && want[match[1]] != "" {
+				got[match[1]] = match[2]
+			}
 		}
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("within %s the console proves %q, want %q", serviceTime, got, want)
 	}
 }
 
