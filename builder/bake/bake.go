@@ -168,7 +168,7 @@ func (b *build) installPackages(ctx context.Context) (note string, err error) {
 		if err != nil {
 			return "", err
 		}
-		b.picks = append(b.picks, rootfs.Pick{Package: programs.Package, Tar: part.Path("root.tar"), Files: programs.Files})
+		b.picks = append(b.picks, rootfs.Pick{Package: programs.Package, Part: part.Name, Tar: part.Path("root.tar"), Files: programs.Files})
 	}
 	return "", nil
 }

@@ -11,8 +11,11 @@ import (
 type Pick struct {
 	// Package is its name.
 	Package string
-	// Tar is the tree that the package and all it needs were extracted into: see Extracted.
-	Tar string
+	// Tar is the tree that the package and all it needs were extracted into: see Extracted. It is where this build has it, and
+	// stands in no part's key.
+	Tar string `json:"-"`
+	// Part is the name of the part that Tar lies in.
+	Part string
 	// Files are absolute paths within it.
 	Files []string
 }

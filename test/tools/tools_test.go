@@ -210,7 +210,7 @@ func flip(t *testing.T, path string, offset int64) {
 
 // shared are the parts that a second build takes from the first: they come from the network or take minutes, and have
 // tests of their own.
-var shared = []string{"tools-", "medium-tools-", "packages-", "kernel-", "image-packages-", "source-"}
+var shared = []string{"tools-", "medium-tools-", "programs-", "sysroot-", "packages-", "kernel-", "image-packages-", "layer-packages-", "source-"}
 
 // checkReproducible builds again with everything that kiln itself computes made anew, in another place and, where this
 // test is root, as a user who is not.
