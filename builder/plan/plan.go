@@ -102,6 +102,8 @@ func (p Plan) CommandLine(rootHash string) string {
 		"gpt",
 		// The initramfs has mounted everything, and nobody is there to answer questions.
 		"systemd.gpt_auto=no", "systemd.firstboot=no",
+		// systemd would wait for the partitions of a root hash to open them once more, and a live system has none.
+		"systemd.verity=no",
 	}
 	return strings.Join(append(arguments, p.Image.KernelArguments...), " ")
 }

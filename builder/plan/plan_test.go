@@ -144,7 +144,7 @@ func TestResolve(t *testing.T) {
 	if want := []string{"a-tool", "b-extra", "common", "systemd-sysv"}; !slices.Equal(p.Packages, want) {
 		t.Errorf("packages are %v; want %v", p.Packages, want)
 	}
-	if want := "roothash=abc kiln.platform=qemu panic=60 gpt systemd.gpt_auto=no systemd.firstboot=no console=ttyS0"; p.CommandLine("abc") != want {
+	if want := "roothash=abc kiln.platform=qemu panic=60 gpt systemd.gpt_auto=no systemd.firstboot=no systemd.verity=no console=ttyS0"; p.CommandLine("abc") != want {
 		t.Errorf("command line is %q; want %q", p.CommandLine("abc"), want)
 	}
 	if len(p.ContainerImages) != 7 || len(p.Binaries()) != 13 {
