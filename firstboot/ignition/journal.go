@@ -81,7 +81,16 @@ func (j *journal) save() error {
 	return nil
 }
 
-// put writes a file whole or not at all, 0600.
+// put writes a file whole or not at all, 0600. When it returns, the new file is the one that a power cut leaves: without
+// the directory's own sync it could be the old one, and the journal would not know of what was made since.
 func put(path string, text []byte) error {
-	return renameio.WriteFile(path, text, 0o600, renameio.IgnoreUmask())
+	if err := renameio.WriteFile(path, text, 0o600, renameio.IgnoreUmask()); err != nil {
+		return err
+	}
+	directory, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	defer directory.Close()
+	return directory.Sync()
 }
