@@ -23,6 +23,10 @@ func put(path string, text []byte, mode fs.FileMode) error {
 	if err := renameio.WriteFile(path, text, mode, renameio.IgnoreUmask()); err != nil {
 		return fmt.Errorf("writing %s: %w", path, err)
 	}
+	// The name, too: a power cut could bring the old file back, after others were told of what is in the new one.
+	if err := syncDirectory(filepath.Dir(path)); err != nil {
+		return fmt.Errorf("writing %s: %w", path, err)
+	}
 	return nil
 }
 
