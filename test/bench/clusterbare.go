@@ -144,6 +144,8 @@ func (f *fleet) cook(i int, r recipe) error {
 		operatorDir + "/operator.sh": operatorScript,
 		etcUpper + "/systemd/system/firstboot.service.d/operator.conf": fmt.Sprintf("[Service]\nRestart=no\nExecStart=\nExecStart=/bin/sh %s/operator.sh %s %s %s %s\n",
 			operatorDir, verb, m.Node.Address, nodefs.ContainerImages, nodefs.KubeadmConfig),
+		// Without an identity, this would look for one in every place for seconds.
+		etcUpper + "/systemd/system/kiln-ignition.service.d/operator.conf": "[Service]\nExecStart=\nExecStart=/bin/true\n",
 	}
 	for path, text := range r {
 		files[path] = text

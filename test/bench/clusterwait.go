@@ -77,7 +77,7 @@ func (s site) waiting(ctx context.Context, t *table) error {
 }
 
 // complains is what a worker says on its console while it waits.
-var complains = regexp.MustCompile(`^endpoint: .*(nobody listens|refused|no answer|timed out)`)
+var complains = regexp.MustCompile(`^endpoint: .*(nobody listens|refused|did not answer)`)
 
 // joinAfter powers worker i on while the endpoint is not there, lets it wait, and ends the outage.
 func (f *fleet) joinAfter(ctx context.Context, i int, o outage) (joined, error) {
