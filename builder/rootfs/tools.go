@@ -34,10 +34,10 @@ var vmTools = []string{
 	"base-files", "qemu-system-x86", "qemu-system-data", "qemu-utils", "ovmf", "seabios", "ipxe-qemu",
 }
 
-// testTools are other people's programs that check what kiln wrote.
+// testTools are other people's programs that check what kiln wrote, and iPXE for firmware that has none.
 var testTools = []string{
 	"base-files", "cryptsetup-bin", "gdisk", "fdisk", "e2fsprogs", "dosfstools", "mtools", "squashfs-tools", "erofs-utils", "systemd-repart", "qemu-utils", "zstd", "tar", "coreutils",
-	"sbsigntool", "xorriso", "openssl", "systemd-ukify", "python3-pefile",
+	"sbsigntool", "xorriso", "openssl", "systemd-ukify", "python3-pefile", "ipxe",
 }
 
 // BuildTools returns the tree that the builder's programs come from, making it on first use.

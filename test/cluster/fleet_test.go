@@ -36,16 +36,20 @@ type fleet struct {
 }
 
 // member is one node of a fleet.
-type member struct{ name, role, address string }
+type member struct {
+	name, role, address string
+	// uuid is the machine's product UUID; empty is one of its own.
+	uuid string
+}
 
 // members are the nodes of a fleet: cp1, cp2, ... and worker1, worker2, ....
 func members(controlPlanes, workers int) []member {
 	var all []member
 	for i := range controlPlanes {
-		all = append(all, member{fmt.Sprintf("cp%d", i+1), controlPlane, fmt.Sprintf(controlPlaneAddress, i+1)})
+		all = append(all, member{name: fmt.Sprintf("cp%d", i+1), role: controlPlane, address: fmt.Sprintf(controlPlaneAddress, i+1)})
 	}
 	for i := range workers {
-		all = append(all, member{fmt.Sprintf("worker%d", i+1), worker, fmt.Sprintf(workerAddress, i+1)})
+		all = append(all, member{name: fmt.Sprintf("worker%d", i+1), role: worker, address: fmt.Sprintf(workerAddress, i+1)})
 	}
 	return all
 }
@@ -100,7 +104,7 @@ func (f *fleet) define(t *testing.T, all []member, more string) {
 func (f *fleet) add(t *testing.T, m member) {
 	t.Helper()
 	f.names = append(f.names, m.name)
-	f.machines[m.name] = f.node(t, f.host, rung.NodeOptions{Name: m.name, Address: m.address, Image: f.image[m.role], Identity: identityOf(t, f.identities, m.name)})
+	f.machines[m.name] = f.node(t, f.host, rung.NodeOptions{Name: m.name, Address: m.address, Image: f.image[m.role], Identity: identityOf(t, f.identities, m.name), UUID: m.uuid})
 }
 
 // identityOf is the Ignition config of a node in a directory of kiln cluster render.

@@ -19,12 +19,14 @@ import (
 )
 
 // testLate lets a control plane and a worker come to a cluster whose founding is over: cp3 and worker2, which are added to
-// its document. At first they have identities that cannot join, then one whose token has expired, and at last a good one.
+// its document, on mainboards with the same product UUID. At first they have identities that cannot join, then the cluster is of
+// another version, then the token has expired, and at last it is a good one.
 func (f *fleet) testLate(t *testing.T, more string) {
 	all := members(3, 2)
 	late := []member{all[2], all[4]}
 	f.define(t, all, more)
 	for _, m := range late {
+		m.uuid = "4c4c4544-0043-4a10-8052-b4c04f564e32"
 		f.add(t, m)
 	}
 
@@ -41,8 +43,21 @@ func (f *fleet) testLate(t *testing.T, more string) {
 		f.mustBeWithout(t, late)
 	})
 
-	t.Run("a token that has expired, and the next one", func(t *testing.T) {
+	t.Run("a cluster of another version", func(t *testing.T) {
 		f.powerOff(t, "worker2", "cp3")
+		must(t, f.machines["worker2"].SetIdentity(identityOf(t, f.identities, "worker2")))
+		baked := f.saysVersion(t, "v1.35.9")
+		f.powerOn(t, "worker2")
+		expect(t, f.machines["worker2"], `^first-boot: .* runs Kubernetes v1\.35\.9, this image carries `+regexp.QuoteMeta(baked), 2*time.Minute)
+		f.mustHaveGivenUp(t, "worker2")
+		f.mustHaveNothing(t, "worker2")
+		f.powerOff(t, "worker2")
+		if was := f.saysVersion(t, baked); was != "v1.35.9" {
+			t.Errorf("the cluster's record says %s", was)
+		}
+	})
+
+	t.Run("a token that has expired, and the next one", func(t *testing.T) {
 		// As two hours after the founding.
 		f.kubectl(t, "--namespace=kube-system", "delete", "secret", "kubeadm-certs")
 		f.define(t, all, more+"tokenTTL: 1s\n")
@@ -74,6 +89,36 @@ func (f *fleet) testLate(t *testing.T, more string) {
 		f.mustBeWhole(t, all)
 		f.mustHoldNoSecrets(t)
 	})
+
+	t.Run("machines with the same product UUID", func(t *testing.T) {
+		for name, other := range map[string]string{"cp3": "worker2", "worker2": "cp3"} {
+			eventually(t, name+" says that it is not the only one", time.Minute, func(ctx context.Context) error {
+				status, message := f.nodes(t)[name].condition("KilnUnique")
+				if status != "False" || !strings.Contains(message, other) {
+					return fmt.Errorf("its condition is %q: %s", status, message)
+				}
+				return nil
+			})
+		}
+		if status, message := f.nodes(t)["cp1"].condition("KilnUnique"); status == "False" {
+			t.Errorf("cp1 is said to be there twice: %s", message)
+		}
+	})
+}
+
+// saysVersion makes the cluster's own record, which kubeadm keeps, name another version, and returns the one before.
+func (f *fleet) saysVersion(t *testing.T, version string) (before string) {
+	t.Helper()
+	text := f.kubectl(t, "--namespace=kube-system", "get", "configmap", "kubeadm-config", "--output=jsonpath={.data.ClusterConfiguration}")
+	line := regexp.MustCompile(`(?m)^kubernetesVersion: (\S+)$`)
+	found := line.FindStringSubmatch(text)
+	if found == nil {
+		t.Fatalf("kubeadm-config names no version:\n%s", text)
+	}
+	patch, err := json.Marshal(map[string]any{"data": map[string]string{"ClusterConfiguration": line.ReplaceAllString(text, "kubernetesVersion: "+version)}})
+	must(t, err)
+	f.kubectl(t, "--namespace=kube-system", "patch", "configmap", "kubeadm-config", "--type=merge", "--patch="+string(patch))
+	return found[1]
 }
 
 // renewToken is what the operator does when machines are still to come.

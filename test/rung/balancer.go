@@ -17,6 +17,8 @@ type Balancer struct {
 	place   *namespace
 	port    port
 	address string
+	// service is the port that it answers on.
+	service string
 	config  string
 	process *command.Process
 	root    string
@@ -46,11 +48,10 @@ backend control-planes
 // planes' API servers, ADDRESS:PORT each.
 func (h *Host) Balancer(frontend string, backends ...string) (*Balancer, error) {
 	b := &Balancer{host: h}
-	host, _, err := net.SplitHostPort(frontend)
-	if err != nil {
+	var err error
+	if b.address, b.service, err = net.SplitHostPort(frontend); err != nil {
 		return nil, fmt.Errorf("making balancer: %w", err)
 	}
-	b.address = host
 	if err := b.make(frontend, backends); err != nil {
 		b.remove()
 		return nil, fmt.Errorf("making balancer: %w", err)
@@ -119,9 +120,10 @@ func (b *Balancer) Stop() {
 	}
 }
 
-// Drop loses every packet to the balancer, without a word: connections time out. Pass ends it.
+// Drop loses every packet for the balancer's port, without a word: connections time out, while the balancer goes on asking
+// its backends how they are. Pass ends it.
 func (b *Balancer) Drop(ctx context.Context) error {
-	return b.nft(ctx, "add table inet lost; add chain inet lost in { type filter hook input priority 0; policy drop; }")
+	return b.nft(ctx, "add table inet lost; add chain inet lost in { type filter hook input priority 0; }; add rule inet lost in tcp dport "+b.service+" drop")
 }
 
 // Pass ends a Drop.

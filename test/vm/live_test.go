@@ -3,6 +3,7 @@
 package vm_test
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"io"
 	"net/http"
@@ -54,6 +55,7 @@ type imageServer struct {
 	mu    sync.Mutex
 	// wrong is the byte of root.img that is turned in each answer; -1 is none. cut ends the first answer after that many bytes.
 	wrong, cut int64
+	https      bool
 	ranges     []string
 }
 
@@ -95,18 +97,25 @@ func (b *breaking) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// live boots a machine without a disk from a server of the image's root.
+// live boots a machine without a disk from a server of the image's root, with the arguments in o's.
 func (w world) live(t *testing.T, server *imageServer, o vm.Options) *vm.Running {
 	t.Helper()
 	sealed, initramfs := w.liveSet(t)
 	server.files = http.FileServer(http.Dir(sealed))
-	httpServer := httptest.NewServer(server)
+	httpServer := httptest.NewUnstartedServer(server)
+	root := "http://" + vm.Served + "/" + nodefs.LiveRoot
+	if server.https {
+		httpServer.StartTLS()
+		root = fmt.Sprintf("https://%s/%s %s=%x", vm.Served, nodefs.LiveRoot, nodefs.ParamRootCA, sha256.Sum256(httpServer.Certificate().Raw))
+	} else {
+		httpServer.Start()
+	}
 	t.Cleanup(httpServer.Close)
 	program, err := os.Executable()
 	must(t, err)
 	o.Server = fmt.Sprintf("%s %s %s", program, forwardWord, httpServer.Listener.Addr())
 	o.Kernel, o.Initrd = w.kernel, initramfs
-	o.Append = w.CommandLine + " kiln.root=http://" + vm.Served + "/" + nodefs.LiveRoot
+	o.Append = w.CommandLine + " kiln.root=" + root + " " + o.Append
 	return w.boot(t, o)
 }
 

@@ -3,6 +3,7 @@
 package vm_test
 
 import (
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -44,6 +45,27 @@ func TestInstallFromMedium(t *testing.T) {
 	m = w.boot(t, o)
 	expect(t, m, "the installed system starts by itself", switching, liveTime)
 	expect(t, m, "its identity", saysCarried, serviceTime)
+	m.Kill()
+	o.Firmware = vm.BIOS
+	m = w.boot(t, o)
+	expect(t, m, "a BIOS starts it, too", `Starting kiln`, firmwareTime)
+	expect(t, m, "systemd starts", switching, firmwareTime)
+	m.Kill()
+}
+
+// TestIPXEOnUEFI lets UEFI load iPXE by PXE, and iPXE the live system.
+func TestIPXEOnUEFI(t *testing.T) {
+	w := bareWorld(t)
+	s := newSegment(t, w.metalSet(t, "metal-pxe"))
+	s.arguments(s.identityOf(w, "node-1"))
+	// What PXE is told to load.
+	file := filepath.Join(s.dir, "kiln.efi")
+	must(t, os.Remove(file))
+	must(t, os.Symlink(w.peers.Path("usr/lib/ipxe/ipxe.efi"), file))
+	m := s.boot(w, vm.Options{Dir: w.place(t, "ipxe-uefi")})
+	expect(t, m, "iPXE starts the kernel", `Command line: .*kiln.root=http://`+segmentServer+`/root.img`, liveTime)
+	expect(t, m, "systemd starts", switching, liveTime)
+	expect(t, m, "the identity by URL", saysIdentity, serviceTime)
 	m.Kill()
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -133,14 +134,21 @@ func (s *segment) startServers() {
 		"--dhcp-vendorclass=set:pxe,PXEClient:Arch:00007", "--dhcp-boot=tag:pxe,tag:!ipxe,kiln.efi",
 		"--dhcp-boot=tag:ipxe,http://" + segmentServer + "/start.ipxe",
 	}})
+	s.startHTTP("http.log", segmentServer)
+	s.await("dnsmasq", func() bool { _, err := os.Stat(pid); return err == nil })
+}
+
+// startHTTP starts an HTTP server of the segment's directory at port 80 of an address.
+func (s *segment) startHTTP(log, address string) {
 	program, err := os.Executable()
 	must(s.t, err)
-	s.start("http.log", command.Command{Name: program, Args: []string{serveWord, segmentServer + ":80", s.dir}})
-	s.await("dnsmasq", func() bool { _, err := os.Stat(pid); return err == nil })
-	s.await("the HTTP server", func() bool {
-		// Listening on port 80, as the kernel writes it.
+	s.start(log, command.Command{Name: program, Args: []string{serveWord, address + ":80", s.dir}})
+	at := netip.MustParseAddr(address).As4()
+	// Listening on port 80, as the kernel writes it.
+	listening := fmt.Sprintf("%02X%02X%02X%02X:0050 00000000:0000 0A", at[3], at[2], at[1], at[0])
+	s.await("the HTTP server at "+address, func() bool {
 		text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/net/tcp", s.holder.PID))
-		return strings.Contains(string(text), ":0050 00000000:0000 0A")
+		return strings.Contains(string(text), listening)
 	})
 }
 

@@ -129,7 +129,7 @@ func (w world) boot(t *testing.T, o vm.Options) *vm.Running {
 	if o.Host == nil {
 		o.Host = command.Exec{}
 	}
-	if o.Disk == "" && o.Kernel == "" && o.Medium == "" && o.BootFile == "" && o.Target == "" {
+	if o.Disk == "" && o.Kernel == "" && o.Medium == "" && o.BootFile == "" && o.Target == "" && o.Cable.Tap == "" {
 		o.Disk = filepath.Join(w.image, bake.FileDisk)
 	}
 	if o.DiskSize == 0 {
