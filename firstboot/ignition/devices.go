@@ -80,11 +80,22 @@ func (a *attempt) look(ctx context.Context, devices []string) (ours map[string]b
 
 // isBlank tells whether a device has no signature of anything. One that is not there, or cannot be read, is not blank.
 func (a *attempt) isBlank(ctx context.Context, device string) bool {
-	_, err := a.Runner.Run(ctx, command.Command{Name: "blkid", Args: []string{"--probe", device}})
-	exit, ok := errors.AsType[*command.ExitError](err)
-	// blkid(8): 2 is "no identifying information", also for a device that is not there.
-	if _, statErr := os.Stat(a.Root.Path(device)); statErr != nil {
+	// blkid(8) also finds nothing on a device that is not there.
+	if _, err := os.Stat(a.Root.Path(device)); err != nil {
 		return false
 	}
-	return ok && exit.Code == 2
+	out, err := command.Output(ctx, a.Runner, command.Command{Name: "blkid", Args: []string{"--probe", "--output", "export", device}})
+	if exit, ok := errors.AsType[*command.ExitError](err); ok && exit.Code == 2 { // "no identifying information"
+		return true
+	}
+	if err != nil {
+		return false
+	}
+	for line := range strings.Lines(string(out)) {
+		// Of a partition, blkid tells what the table says of it, too.
+		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "DEVNAME=") && !strings.HasPrefix(line, "PART_ENTRY_") {
+			return false
+		}
+	}
+	return true
 }

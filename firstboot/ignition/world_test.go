@@ -85,6 +85,23 @@ func (w *world) boot(network bool) ([]string, error) {
 	return w.ran, err
 }
 
+// blkid is the program: of a partition it has something to say even when there is nothing on it.
+func (w *world) blkid(c command.Command) error {
+	device := c.Args[len(c.Args)-1]
+	found := ""
+	if device == "/dev/secret" {
+		found += "PART_ENTRY_SCHEME=gpt\nPART_ENTRY_NUMBER=4\n"
+	}
+	if w.signatures[device] {
+		found += "TYPE=crypto_LUKS\n"
+	}
+	if found == "" {
+		return &command.ExitError{Name: "blkid", Code: 2}
+	}
+	fmt.Fprintf(c.Stdout, "DEVNAME=%s\n%s", device, found)
+	return nil
+}
+
 // Run implements command.Runner.
 func (w *world) Run(ctx context.Context, c command.Command) (command.Usage, error) {
 	line := strings.Join(append([]string{filepath.Base(c.Name)}, c.Args...), " ")
@@ -97,9 +114,7 @@ func (w *world) Run(ctx context.Context, c command.Command) (command.Usage, erro
 	case c.Name == nodefs.Ignition:
 		line = w.stage(c)
 	case filepath.Base(c.Name) == "blkid":
-		if !w.signatures[c.Args[1]] {
-			err = &command.ExitError{Name: "blkid", Code: 2}
-		}
+		err = w.blkid(c)
 	case filepath.Base(c.Name) == "udevadm":
 		if w.settled != nil {
 			w.settled()
