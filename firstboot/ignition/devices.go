@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -59,6 +60,44 @@ func (a *attempt) present(devices []string) bool {
 		_, err := os.Stat(a.Root.Path(device))
 		return err != nil
 	})
+}
+
+// emptyVolumes is a rule that comes after systemd's own, which keeps an encrypted volume with nothing in it from being a device of
+// systemd's: the engine waits for one before it makes a filesystem there. udev(7) reads rules from /run, too.
+const (
+	emptyVolumesFile = "/run/udev/rules.d/99-zz-kiln-empty-volumes.rules"
+	emptyVolumes     = `SUBSYSTEM=="block", ENV{DM_UUID}=="CRYPT-*", ENV{ID_PART_TABLE_TYPE}=="", ENV{ID_FS_USAGE}=="", ENV{SYSTEMD_READY}="1"` + "\n"
+)
+
+// showEmptyVolumes has systemd know encrypted volumes as soon as they are open, if the config asks for any.
+func (a *attempt) showEmptyVolumes(ctx context.Context) error {
+	if len(a.rendered.Storage.Luks) == 0 {
+		return nil
+	}
+	path := a.Root.Path(emptyVolumesFile)
+	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(emptyVolumes), 0o644)); err != nil {
+		return fmt.Errorf("telling udev of empty volumes: %w", err)
+	}
+	return a.reloadRules(ctx)
+}
+
+// hideEmptyVolumes ends that: a later volume is not seen before its user is done with it.
+func (a *attempt) hideEmptyVolumes(ctx context.Context) error {
+	err := os.Remove(a.Root.Path(emptyVolumesFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("telling udev of empty volumes: %w", err)
+	}
+	return a.reloadRules(ctx)
+}
+
+func (a *attempt) reloadRules(ctx context.Context) error {
+	if _, err := a.Runner.Run(ctx, command.Command{Name: "udevadm", Args: []string{"control", "--reload"}}); err != nil {
+		return fmt.Errorf("having udev read its rules: %w", err)
+	}
+	return nil
 }
 
 // look writes down of each device that nobody has looked at whether there is anything on it. It returns those that had

@@ -136,6 +136,9 @@ func (a *attempt) luks(ctx context.Context) (string, error) {
 			}
 		}
 	}
+	if err := a.showEmptyVolumes(ctx); err != nil {
+		return "", err
+	}
 	ours, err := a.look(ctx, devices)
 	if err != nil {
 		return "", err
@@ -177,6 +180,9 @@ func (a *attempt) openVolumes(ctx context.Context) error {
 	}
 	if err != nil {
 		return fmt.Errorf("reading the engine's state: %w", err)
+	}
+	if err := a.showEmptyVolumes(ctx); err != nil {
+		return err
 	}
 	for _, volume := range a.rendered.Storage.Luks {
 		if _, err := os.Stat(a.Root.Path("/dev/mapper/" + volume.Name)); err == nil || volume.Device == nil {

@@ -171,7 +171,7 @@ func (a *attempt) run(ctx context.Context) error {
 			a.Say(s.Name + ": " + note)
 		}
 	}
-	if err := a.finish(); err != nil {
+	if err := errors.Join(a.finish(), a.hideEmptyVolumes(ctx)); err != nil {
 		return err
 	}
 	return a.start(ctx)

@@ -67,6 +67,9 @@ func TestAppliedOnce(t *testing.T) {
 	if err != nil || len(entries) != 1 || entries[0].Name() != "done" {
 		t.Errorf("what is left: %v, %v; want done and no secret", entries, err)
 	}
+	if _, err := os.Stat(filepath.Join(w.root, emptyVolumesFile)); err == nil {
+		t.Error("empty volumes are still shown")
+	}
 	ran, err = w.boot(false)
 	if err != nil {
 		t.Fatal(err)
