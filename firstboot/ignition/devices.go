@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/renameio/v2"
+
 	"github.com/kiln-os/kiln/internal/command"
 )
 
@@ -31,6 +33,24 @@ func (a *attempt) holders(device string) []string {
 		}
 	}
 	return arrays
+}
+
+// engineAliases is where the engine looks for devices, below their own paths.
+const engineAliases = "/run/ignition/dev_aliases"
+
+// alias gives a device the name below /run by which the engine knows it whatever udev does with its own links.
+func (a *attempt) alias(device string) error {
+	target, err := filepath.EvalSymlinks(a.Root.Path(device))
+	if err == nil {
+		name := a.Root.Path(filepath.Join(engineAliases, device))
+		if err = os.MkdirAll(filepath.Dir(name), 0o755); err == nil {
+			err = renameio.Symlink(target, name)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("naming the device %s for the engine: %w", device, err)
+	}
+	return nil
 }
 
 // devicePoll is the pause between two looks for a device.

@@ -166,7 +166,8 @@ func (a *attempt) filesystems(ctx context.Context) (string, error) {
 	})
 }
 
-// openVolumes opens the encrypted volumes that an earlier boot made, with the keys in the engine's state.
+// openVolumes opens the encrypted volumes that an earlier boot made, with the keys in the engine's state, and names their devices
+// as the engine's stage disks does: its stage files looks for them there.
 func (a *attempt) openVolumes(ctx context.Context) error {
 	text, err := os.ReadFile(a.journal.path(stateFile + "luks"))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -185,11 +186,17 @@ func (a *attempt) openVolumes(ctx context.Context) error {
 		return err
 	}
 	for _, volume := range a.rendered.Storage.Luks {
-		if _, err := os.Stat(a.Root.Path("/dev/mapper/" + volume.Name)); err == nil || volume.Device == nil {
+		if volume.Device == nil {
 			continue
 		}
 		if err := a.settle(ctx, []string{*volume.Device}); err != nil {
 			return err
+		}
+		if err := a.alias(*volume.Device); err != nil {
+			return err
+		}
+		if _, err := os.Stat(a.Root.Path("/dev/mapper/" + volume.Name)); err == nil {
+			continue
 		}
 		key, err := dataurl.DecodeString(state.LuksPersistKeyFiles[volume.Name])
 		if err != nil {

@@ -46,7 +46,9 @@ type world struct {
 }
 
 func newWorld(t *testing.T, config string) *world {
-	return &world{t: t, root: t.TempDir(), config: config, signatures: map[string]bool{}, stateOf: map[string]string{}}
+	w := &world{t: t, root: t.TempDir(), config: config, signatures: map[string]bool{}, stateOf: map[string]string{}}
+	w.write(filepath.Join(w.root, "/dev/secret"), "")
+	return w
 }
 
 func (w *world) machine() Machine {
@@ -186,6 +188,11 @@ func (w *world) stage(c command.Command) string {
 	seen.Stages = append(seen.Stages, name)
 	after, _ := json.Marshal(seen)
 	w.write(state, string(after))
+	if name == "files" && len(seen.Keys) > 0 {
+		if _, err := os.Stat(filepath.Join(w.root, engineAliases, "/dev/secret")); err != nil {
+			w.t.Error(err) // the engine asks it for its UUID
+		}
+	}
 	if name == "files" {
 		for _, path := range []string{"/etc/new", "/etc/old", "/etc/group"} {
 			have, _ := os.ReadFile(filepath.Join(w.root, path))
