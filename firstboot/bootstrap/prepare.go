@@ -2,7 +2,9 @@ package bootstrap
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"os"
 	"strings"
@@ -11,8 +13,21 @@ import (
 	"github.com/kiln-os/kiln/internal/nodefs"
 )
 
-// hosts is the name service that works without a network; kubeadm and others look the node's own name up.
-const hosts = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n%s %s\n"
+// ownHost ends the line of /etc/hosts that firstboot has written.
+const ownHost = " # this node"
+
+// hosts is the name service that works without a network; kubeadm and others look the node's own name up. What else is in the
+// file stays: it is the image's, or the user's.
+func hosts(before, address, name string) string {
+	text := "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n" + address + " " + name + ownHost + "\n"
+	for line := range strings.Lines(before) {
+		line = strings.TrimSpace(line)
+		if line != "" && !strings.HasSuffix(line, ownHost) && !strings.Contains(text, line+"\n") {
+			text += line + "\n"
+		}
+	}
+	return text
+}
 
 // hostname names the machine, for now and for later boots.
 func (p plan) hostname(context.Context) (string, error) {
@@ -20,7 +35,11 @@ func (p plan) hostname(context.Context) (string, error) {
 	if err := p.m.rememberHostname(p.machine); err != nil {
 		return "", err
 	}
-	if err := put(p.m.Root.Path(nodefs.Hosts), fmt.Appendf(nil, hosts, p.o.Identity.Node.Address, name), 0o644); err != nil {
+	before, err := os.ReadFile(p.m.Root.Path(nodefs.Hosts))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	if err := put(p.m.Root.Path(nodefs.Hosts), []byte(hosts(string(before), p.o.Identity.Node.Address, name)), 0o644); err != nil {
 		return "", err
 	}
 	if err := put(p.m.Root.Path(nodefs.Hostname), []byte(name+"\n"), 0o644); err != nil {

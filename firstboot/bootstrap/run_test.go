@@ -44,7 +44,7 @@ func TestWholeFirstBoot(t *testing.T) {
 	if got := w.read(nodefs.NetworkConfig + "/70-kiln-services.network"); !strings.Contains(got, "Destination=10.96.0.0/12\nPreferredSource=10.0.2.15\n") {
 		t.Errorf("the services' route:\n%s", got)
 	}
-	if got := w.read(nodefs.Hosts); !strings.HasSuffix(got, "\n10.0.2.15 cp1\n") {
+	if got := w.read(nodefs.Hosts); !strings.Contains(got, "\n10.0.2.15 cp1 # this node\n") {
 		t.Errorf("hosts:\n%s", got)
 	}
 	if got := w.read(nodefs.Hostname); got != "cp1\n" {
