@@ -3,7 +3,10 @@
 package vm_test
 
 import (
+	"fmt"
+	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/kiln-os/kiln/builder/vm"
@@ -17,14 +20,20 @@ const (
 	taggedNode   = "10.89.0.11"
 )
 
-// tagged adds a network with the tag 7 to the segment, and a server on it.
+// tagged adds a tagged network to the segment, and a server on it.
 func (s *segment) tagged() {
-	for _, line := range [][]string{
-		{"link", "add", "link", "br0", "name", "tagged", "type", "vlan", "id", "7"},
-		{"address", "add", taggedServer + "/24", "dev", "tagged"},
-		{"link", "set", "tagged", "up"},
+	const trunk, plain = "trunk", "tagged"
+	program, err := os.Executable()
+	must(s.t, err)
+	s.start("tag.log", command.Command{Name: program, Args: []string{tagWord, trunk, plain}})
+	s.await("the tagged network", func() bool {
+		text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/net/dev", s.holder.PID))
+		return strings.Contains(string(text), trunk+":") && strings.Contains(string(text), plain+":")
+	})
+	for _, line := range []string{
+		"link set " + trunk + " master br0", "link set " + trunk + " up", "address add " + taggedServer + "/24 dev " + plain, "link set " + plain + " up",
 	} {
-		s.run(command.Command{Name: "ip", Args: line})
+		s.run(command.Command{Name: "ip", Args: strings.Fields(line)})
 	}
 	s.startHTTP("tagged.log", taggedServer)
 }
@@ -47,7 +56,7 @@ func TestLiveNetwork(t *testing.T) {
 		identity := changed(t, dir, func(document map[string]any) {
 			within(document, "node")["network"] = object{"links": []object{
 				{"name": "bond0", "bond": object{"links": []string{segmentMAC}}},
-				{"name": "storage", "vlan": object{"id": 7, "link": "bond0"}, "addresses": []string{taggedNode + "/24"}, "gateways": []string{taggedServer}},
+				{"name": "storage", "vlan": object{"id": tagID, "link": "bond0"}, "addresses": []string{taggedNode + "/24"}, "gateways": []string{taggedServer}},
 			}}
 		})
 		identity = withIgnition(t, filepath.Dir(identity), object{"systemd": object{"units": []any{proof("After=network-online.target containerd.service", map[string]string{

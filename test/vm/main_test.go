@@ -19,6 +19,8 @@ func TestMain(m *testing.M) {
 		forward(os.Args[2])
 	case len(os.Args) == 4 && os.Args[1] == serveWord:
 		serve(os.Args[2], os.Args[3])
+	case len(os.Args) == 4 && os.Args[1] == tagWord:
+		tag(os.Args[2], os.Args[3])
 	case len(os.Args) == 5 && os.Args[1] == askWord:
 		ask(os.Args[2], os.Args[3], os.Args[4])
 	default:

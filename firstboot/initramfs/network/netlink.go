@@ -114,9 +114,11 @@ func (n Netlink) Do(o Operation) error {
 	case "address":
 		return netlink.AddrReplace(link, &netlink.Addr{IPNet: toNet(o.Address)})
 	case "route":
-		route := netlink.Route{LinkIndex: link.Attrs().Index, Dst: toNet(o.Route.Network), Priority: o.Route.Metric}
+		// As systemd-networkd makes them: it finds its own route there already, and does not add another.
+		route := netlink.Route{LinkIndex: link.Attrs().Index, Dst: toNet(o.Route.Network), Priority: o.Route.Metric, Protocol: unix.RTPROT_STATIC}
 		if o.Route.Gateway.IsValid() {
 			route.Gw = o.Route.Gateway.AsSlice()
+			route.Flags = int(netlink.FLAG_ONLINK)
 		} else {
 			route.Scope = netlink.SCOPE_LINK
 		}
