@@ -27,21 +27,23 @@ func TestMetalDisk(t *testing.T) {
 	}
 }
 
-// TestInstallFromMedium installs from a CD without any network, and starts what it has installed.
+// TestInstallFromMedium installs from a CD without any network, with an identity on another medium, and starts what it has
+// installed without both.
 func TestInstallFromMedium(t *testing.T) {
 	w := bareWorld(t)
 	out := w.metalSet(t, "metal-iso")
 	dir := w.place(t, "install-medium")
 	o := vm.Options{
 		Dir: dir, Medium: filepath.Join(out, bake.FileISO), Target: blank(t, dir),
-		Ignition: filepath.Join(w.identity(t, 6443), "config.ign"), KernelArguments: nodefs.ParamInstall + "=serial:target",
+		KernelArguments: nodefs.ParamInstall + "=serial:target",
+		ExtraDisks:      []string{w.filesystem(t, "KILN", map[string]string{"config.ign": filepath.Join(w.identity(t, 6443), "config.ign")})},
 	}
 	m := w.boot(t, o)
 	expect(t, m, "systemd starts", switching, liveTime)
 	expect(t, m, "the empty disk is written", saysWriting, serviceTime)
 	expect(t, m, "the disk is installed", saysInstalled, serviceTime)
 	m.Kill()
-	o.Medium, o.Ignition = "", ""
+	o.Medium, o.ExtraDisks = "", nil
 	m = w.boot(t, o)
 	expect(t, m, "the installed system starts by itself", switching, liveTime)
 	expect(t, m, "its identity", saysCarried, serviceTime)
