@@ -28,7 +28,7 @@ const targetSize = 12 << 30
 const (
 	saysIdentity  = `^identity: node-1, control-plane, from URL of kiln.identity`
 	saysWriting   = `^install-disk: .*; writing it`
-	saysInstalled = `^install: /dev/vda holds node-1; booting it`
+	saysInstalled = `^install: /dev/vd[ab] holds node-1; booting it`
 	saysCarried   = `^identity: node-1, control-plane, from .*left by the installer`
 )
 
