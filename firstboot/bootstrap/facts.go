@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/kiln-os/kiln/firstboot/source"
 	"github.com/kiln-os/kiln/internal/nodefs"
 )
 
@@ -29,6 +30,8 @@ type Facts struct {
 	CPUs int
 	// Swap names the devices and files that are swapped to.
 	Swap []string
+	// Platform is the one that the image was built for, as the kernel command line says (source.Platforms).
+	Platform string
 }
 
 // firstName keeps the name that the machine had before kiln named it: the next boot begins with kiln's.
@@ -45,6 +48,7 @@ func (m *Machine) facts() Facts {
 		Serial:   m.firmware("product_serial"),
 		Memory:   kilobytes * 1024,
 		CPUs:     count(m.field("/proc/self/status", "Cpus_allowed_list")),
+		Platform: source.Parameter(m.line("/proc/cmdline"), nodefs.ParamPlatform),
 	}
 	for i, line := range strings.Split(m.line("/proc/swaps"), "\n") {
 		if words := strings.Fields(line); i > 0 && len(words) > 0 {

@@ -40,7 +40,8 @@ func TestFacts(t *testing.T) {
 /proc/self/status Name: x|Cpus_allowed:	ff|Cpus_allowed_list:	0-3,8|
 /proc/swaps Filename Type Size Used Priority|/dev/sda2 partition 8 0 -2|/swapfile file 8 0 -3|
 /sys/class/dmi/id/product_uuid 4C4C4544-0042-3510-8052-B4C04F4E3232|
-/sys/class/dmi/id/product_serial 5B5NN22|`, Facts{Hostname: "rack1-u4.example.org", Memory: 4014420 * 1024, CPUs: 5,
+/proc/cmdline roothash=4f1c kiln.platform=metal quiet|
+/sys/class/dmi/id/product_serial 5B5NN22|`, Facts{Platform: "metal", Hostname: "rack1-u4.example.org", Memory: 4014420 * 1024, CPUs: 5,
 			Swap: []string{"/dev/sda2", "/swapfile"}, UUID: "4c4c4544-0042-3510-8052-b4c04f4e3232", Serial: "5B5NN22"}},
 		{"firmware that says nothing", `/sys/class/dmi/id/product_uuid 00000000-0000-0000-0000-000000000000|
 /sys/class/dmi/id/product_serial To Be Filled By O.E.M.|

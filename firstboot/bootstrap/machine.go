@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/kiln-os/kiln/firstboot/azure"
 	"github.com/kiln-os/kiln/firstboot/endpoint"
 	"github.com/kiln-os/kiln/firstboot/etcd"
 	"github.com/kiln-os/kiln/firstboot/fence"
@@ -47,6 +48,8 @@ type Machine struct {
 	EtcdMember func(address string) string
 	// KubeletHealth is where the node's own kubelet tells its health.
 	KubeletHealth string
+	// WireServer is told on Azure that the machine is ready.
+	WireServer azure.WireServer
 	// Fence changes the fence's options; nil leaves them.
 	Fence func(o *fence.Options)
 	// Look looks at the cluster through its endpoint; nil is the real way.
@@ -69,6 +72,7 @@ func OnNode(root nodefs.Root, report *Report) *Machine {
 		Endpoint:      func(endpoint string) string { return "https://" + endpoint },
 		EtcdMember:    etcd.ClientURL,
 		KubeletHealth: "http://127.0.0.1:10248/healthz",
+		WireServer:    azure.OfHost(),
 	}
 	m.Find = m.findOnPlatform
 	return m

@@ -21,7 +21,7 @@ type plan struct {
 	claim *fence.Claim
 	// machine is what the machine is.
 	machine Facts
-	// warnings are what was wrong with the identity and could be left out.
+	// warnings are what was wrong with the identity and could be left out, and what a step could do without.
 	warnings []string
 	// done reports whether the journal says that a step was done, in this boot or before; began the same of its beginning.
 	done, began func(step string) bool
@@ -35,16 +35,19 @@ func identityStep(run func(ctx context.Context) (string, error)) step.Step {
 }
 
 // preparation is what every node does before it has to do with the cluster.
-func (p plan) preparation() step.List {
+func (p *plan) preparation() step.List {
 	id := p.o.Identity
-	return step.List{
+	list := step.List{
 		{Name: "hostname", Does: "names the machine " + id.Node.Name, Run: p.hostname},
 		{Name: "clock", Does: "waits until the clock is not before the image's own time", Run: p.clock},
 		{Name: "network", Does: "waits until " + id.Node.Address + " is on an interface", Run: p.network},
+	}
+	list = append(list, p.onAzure()...)
+	return append(list, step.List{
 		{Name: "network-config", Does: "gives the services' addresses a route and the resolver a last resort", Run: p.networkConfig},
 		{Name: "preflight", Does: "compares the machine with what kubeadm needs", Run: p.preflight},
 		{Name: "container-images", Does: "proves through CRI that every container image is present and pinned", Run: p.containerImages},
-	}
+	}...)
 }
 
 // fenceStep decides whether this node founds the cluster; run is the runner's, which then knows the other steps.
