@@ -73,10 +73,16 @@ The kiln program needs the firstboot program beside it: it becomes the image's
 			}
 			var built []report
 			shared := &oncePayload{Provider: w.payload()}
-			for _, job := range jobs {
+			for i := range jobs {
+				job := &jobs[i]
 				job.Overlay, job.Payload, job.Firstboot = env.sources.Overlay, shared, firstboot
 				job.Signer = signer
 				job.Debian, job.Store, job.Run, job.Progress = w.debian, w.store, command.Exec{}, w.progress
+			}
+			early := bake.NewEarly(jobs)
+			defer early.End()
+			for _, job := range jobs {
+				job.Early = early
 				manifest, err := bake.Run(cmd.Context(), job)
 				if err != nil {
 					return err

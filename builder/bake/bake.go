@@ -36,6 +36,9 @@ type Options struct {
 	// Signer signs what UEFI firmware starts; nil leaves it unsigned.
 	Signer *secureboot.Signer
 
+	// Early gets parts for this build and others beside their steps; nil gets none.
+	Early *Early
+
 	Debian   rootfs.Debian
 	Store    parts.Store
 	Run      command.Runner
@@ -139,7 +142,9 @@ func (b *build) hashInputs(context.Context) (string, error) {
 }
 
 func (b *build) makeTools(ctx context.Context) (note string, err error) {
-	b.tools, err = b.Debian.BuildTools(ctx)
+	if b.tools, err = b.Debian.BuildTools(ctx); err == nil {
+		b.Early.begin(ctx, b.tools)
+	}
 	return "", err
 }
 
@@ -174,6 +179,7 @@ func (b *build) installPackages(ctx context.Context) (note string, err error) {
 }
 
 func (b *build) unpackKernel(ctx context.Context) (note string, err error) {
+	b.Early.wait(ctx, errandKernel+b.Plan.Image.Kernel)
 	b.kernel, err = b.Debian.Kernel(ctx, b.tools, b.Plan.Image.Kernel)
 	return "", err
 }

@@ -20,6 +20,7 @@ const (
 
 // grub makes GRUB's images.
 func (b *build) grub(ctx context.Context) (bios.GRUB, error) {
+	b.Early.wait(ctx, errandMedium)
 	tools, err := b.Debian.MediumTools(ctx)
 	return bios.GRUB{Run: b.Run, Tools: tools}, err
 }

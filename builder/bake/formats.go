@@ -114,6 +114,7 @@ func (b *build) write(disk output.Disk, names []string) error {
 
 // writeQCOW2 goes by a raw disk, for qemu-img has to seek in what it reads.
 func (b *build) writeQCOW2(ctx context.Context, disk output.Disk) error {
+	b.Early.wait(ctx, errandFormat)
 	tools, err := b.Debian.FormatTools(ctx)
 	if err != nil {
 		return err

@@ -40,8 +40,8 @@ type state struct {
 	kinds map[string]kind
 }
 
-// benchFormats builds one image in an empty cache that has the payload's binaries only, and then all of them with that cache.
-// Both together are what all of them take from nothing, for builds of one command follow each other.
+// benchFormats builds one image, and then all of them with one command, each time with a cache that has the payload's binaries
+// only.
 func benchFormats(ctx context.Context, t *table) error {
 	work, err := os.MkdirTemp(".", ".bench-")
 	if err != nil {
@@ -51,29 +51,16 @@ func benchFormats(ctx context.Context, t *table) error {
 	if work, err = filepath.Abs(work); err != nil {
 		return err
 	}
-	cache, out := filepath.Join(work, "cache"), filepath.Join(work, "out")
-	if err := linkSources(ctx, cache); err != nil {
-		return err
-	}
-	first, err := buildAll(ctx, allFormats[:1], cache, filepath.Join(out, allFormats[0]))
+	first, one, err := buildCold(ctx, allFormats[:1], filepath.Join(work, "one"))
 	if err != nil {
 		return err
 	}
-	one, err := measureState(cache, out)
+	each, all, err := buildCold(ctx, allFormats, filepath.Join(work, "all"))
 	if err != nil {
 		return err
 	}
-	rest, err := buildAll(ctx, allFormats, cache, out)
-	if err != nil {
-		return err
-	}
-	all, err := measureState(cache, out)
-	if err != nil {
-		return err
-	}
-	each := slices.Concat(first, rest[1:])
 	stepTable(t, each)
-	single, sum := first[0].step("total"), rest[0].step("total")
+	single, sum := first[0].step("total"), bake.Timing{}
 	for _, b := range each {
 		sum.Seconds += b.step("total").Seconds
 		sum.CPUSeconds += b.step("total").CPUSeconds
@@ -83,6 +70,20 @@ func benchFormats(ctx context.Context, t *table) error {
 	diskTable(t, one, all)
 	initramfsTable(t, each)
 	return nil
+}
+
+// buildCold builds images with a new cache in a directory, and measures what is there then.
+func buildCold(ctx context.Context, images []string, dir string) ([]built, state, error) {
+	cache, out := filepath.Join(dir, "cache"), filepath.Join(dir, "out")
+	if err := linkSources(ctx, cache); err != nil {
+		return nil, state{}, err
+	}
+	each, err := buildAll(ctx, images, cache, out)
+	if err != nil {
+		return nil, state{}, err
+	}
+	s, err := measureState(cache, out)
+	return each, s, err
 }
 
 // buildAll builds images into out; with several, kiln prints a list.
