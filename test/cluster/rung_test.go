@@ -126,7 +126,12 @@ func (w world) testFounds(t *testing.T) {
 	ignition, err := os.ReadFile(filepath.Join(identity, "config.ign"))
 	must(t, err)
 	n := w.node(t, h, rung.NodeOptions{Name: "alone", Address: address, Image: w.image[controlPlane], Identity: ignition})
-	o := operator{host: h, kubeconfig: filepath.Join(identity, "admin.conf")}
+	// A path as a person gives it, from this directory.
+	here, err := os.Getwd()
+	must(t, err)
+	kubeconfig, err := filepath.Rel(here, filepath.Join(identity, "admin.conf"))
+	must(t, err)
+	o := operator{host: h, kubeconfig: kubeconfig}
 
 	must(t, n.PowerOn(t.Context()))
 	if out, err := n.Exec(t.Context(), "cat", "/proc/1/comm"); err != nil || out != "systemd\n" {

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"net"
@@ -156,6 +157,7 @@ func wait(ctx context.Context, host *rung.Host, o options, begin time.Time) erro
 		return err
 	}
 	last := ""
+	var asking error
 	for {
 		out, err := host.Kubectl(ctx, filepath.Join(o.identities, "admin.conf"), "get", "nodes", "--no-headers", "--request-timeout=3s",
 			"-o", `custom-columns=NAME:.metadata.name,READY:.status.conditions[?(@.type=="Ready")].status,BOOT:.status.conditions[?(@.type=="KilnFirstBoot")].reason`)
@@ -166,9 +168,12 @@ func wait(ctx context.Context, host *rung.Host, o options, begin time.Time) erro
 		if err == nil && strings.Count(out, " True ") == len(want) && strings.Count(out, "Completed") == len(want) {
 			return nil
 		}
+		if ctx.Err() == nil {
+			asking = err
+		}
 		select {
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return errors.Join(context.Cause(ctx), asking)
 		case <-time.After(time.Second):
 		}
 	}

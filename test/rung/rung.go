@@ -170,6 +170,10 @@ func (h *Host) Kubectl(ctx context.Context, kubeconfig string, args ...string) (
 	if err != nil {
 		return "", err
 	}
+	// There, this process's working directory is another one.
+	if kubeconfig, err = filepath.Abs(kubeconfig); err != nil {
+		return "", err
+	}
 	args = append([]string{filepath.Join(root, kubectlInRoot), "--kubeconfig=" + kubeconfig}, args...)
 	out, err := command.Output(ctx, command.Exec{}, h.segment.command(args...))
 	return string(out), err
