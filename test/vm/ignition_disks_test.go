@@ -1,4 +1,4 @@
-//go:build machine && full
+//go:build machine
 
 package vm_test
 
