@@ -22,7 +22,7 @@ func hosts(before, address, name string) string {
 	text := "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n" + address + " " + name + ownHost + "\n"
 	for line := range strings.Lines(before) {
 		line = strings.TrimSpace(line)
-		if line != "" && !strings.HasSuffix(line, ownHost) && !strings.Contains(text, line+"\n") {
+		if line != "" && !strings.HasSuffix(line, ownHost) && !strings.Contains("\n"+text, "\n"+line+"\n") {
 			text += line + "\n"
 		}
 	}

@@ -7,6 +7,7 @@ func TestHosts(t *testing.T) {
 	for _, tt := range []struct{ name, before, want string }{
 		{"no file", "", local + "10.0.0.11 cp1 # this node\n"},
 		{"the user's lines stay", "127.0.0.1 localhost\n# ours\n192.0.2.7 seven\n", local + "10.0.0.11 cp1 # this node\n# ours\n192.0.2.7 seven\n"},
+		{"a line within another", "110.0.0.5 five\n10.0.0.5 five\n", local + "10.0.0.11 cp1 # this node\n110.0.0.5 five\n10.0.0.5 five\n"},
 		{"an earlier name goes", local + "10.0.0.9 old # this node\n192.0.2.7 seven\n", local + "10.0.0.11 cp1 # this node\n192.0.2.7 seven\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
