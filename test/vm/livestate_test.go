@@ -3,7 +3,6 @@
 package vm_test
 
 import (
-	"encoding/json"
 	"os"
 	"testing"
 
@@ -43,35 +42,13 @@ func TestLiveCache(t *testing.T) {
 	m.Kill()
 	fetched(false)
 
-	turnByte(t, disk, w.partition(t, disk, nodefs.LabelRootCache)+300<<20)
+	turnByte(t, disk, partitionStart(t, disk, nodefs.LabelRootCache)+300<<20)
 	m = boot()
 	expect(t, m, "the damage", `find-cache +[0-9.]+ s .* has another root, or half of one: block [0-9]+`, kernelTime)
 	expect(t, m, "the cache is written again", `kiln: state: writing the root's cache, /dev/vd`, kernelTime)
 	expect(t, m, "systemd starts", switching, kernelTime)
 	m.Kill()
 	fetched(true)
-}
-
-// partition is where a disk's partition of a name begins, in bytes.
-func (w world) partition(t *testing.T, disk, name string) int64 {
-	t.Helper()
-	var table struct {
-		PartitionTable struct {
-			SectorSize int64
-			Partitions []struct {
-				Name  string
-				Start int64
-			}
-		}
-	}
-	must(t, json.Unmarshal([]byte(w.run(t, w.peers.Command("sfdisk", "--json", disk))), &table))
-	for _, p := range table.PartitionTable.Partitions {
-		if p.Name == name {
-			return p.Start * table.PartitionTable.SectorSize
-		}
-	}
-	t.Fatalf("%s has no partition %s", disk, name)
-	return 0
 }
 
 // turnByte changes one bit of a disk.
