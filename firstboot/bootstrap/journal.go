@@ -81,12 +81,7 @@ func (j *stepJournal) load(path string) error {
 	if _, err := j.file.Seek(0, 2); err != nil {
 		return err
 	}
-	directory, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	defer directory.Close()
-	return directory.Sync()
+	return syncDirectory(filepath.Dir(path))
 }
 
 // parseRecords leaves out lines that are no records: facts decide what is done, so a hole in the journal costs time only.
