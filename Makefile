@@ -13,6 +13,9 @@ GO      ?= go
 GOFLAGS := -trimpath -buildvcs=false
 export GOTOOLCHAIN ?= local
 
+# What a rung prints, and at its end once more why it failed. It fails when a test did.
+RECAP := $(GO) run ./test/recap
+
 RELEASE := v1.36
 BUILD   := vm-disk --profile control-plane --release $(RELEASE)
 DEMO    := out/demo
@@ -79,18 +82,18 @@ test-unit: ## documents, plans, goldens, walls: no root, no network, under a min
 test-tools: deps build ## build the image twice, verify it, break it; ask kubeadm itself about what is rendered for it
 	KILN_KUBERNETES="$$(dirname "$$(bin/kiln binary kubeadm --release $(RELEASE))")" $(GO) test -count=1 -run TestRealKubeadm -v ./firstboot/kubeadm
 	KILN_IGNITION="$$(bin/kiln binary ignition --release $(RELEASE))" $(GO) test -count=1 -run TestRealEngine -v ./firstboot/ignition
-	$(GO) test -count=1 -tags tools -timeout 45m -v ./test/tools
+	$(GO) test -count=1 -tags tools -timeout 45m -json ./test/tools | $(RECAP)
 
 test-vm: deps build ## boot the image in a virtual machine and compare the node with its release
-	$(GO) test -count=1 -tags machine -timeout 80m -v ./test/vm
+	$(GO) test -count=1 -tags machine -timeout 80m -json ./test/vm | $(RECAP)
 
 test-cluster: deps build ## boot whole clusters of real nodes in namespaces of this machine, and mistreat them
-	$(GO) test -count=1 -tags cluster -timeout 30m -v ./test/cluster
+	$(GO) test -count=1 -tags cluster -timeout 30m -json ./test/cluster | $(RECAP)
 
 test-full: deps build ## everything of make test, and the boots too long for it: power cuts within kubeadm's run, faults of clusters
-	$(GO) test -count=1 -tags tools -timeout 45m -v ./test/tools
-	$(GO) test -count=1 -tags machine,full -timeout 240m -v ./test/vm
-	$(GO) test -count=1 -tags cluster,full -timeout 90m -v ./test/cluster
+	$(GO) test -count=1 -tags tools -timeout 45m -json ./test/tools | $(RECAP)
+	$(GO) test -count=1 -tags machine,full -timeout 240m -json ./test/vm | $(RECAP)
+	$(GO) test -count=1 -tags cluster,full -timeout 90m -json ./test/cluster | $(RECAP)
 
 bench: deps build ## print the table of times and sizes
 	$(GO) run ./test/bench

@@ -90,7 +90,22 @@ func (w world) newFleet(t *testing.T, name string, all []member, more string) *f
 	var err error
 	f.balancer, err = h.Balancer(balancerAddress+":6443", behind...)
 	must(t, err)
+	t.Cleanup(func() {
+		if t.Failed() {
+			f.logCluster(t)
+		}
+	})
 	return f
+}
+
+// logCluster logs what the cluster says of itself, for a test that failed.
+func (f *fleet) logCluster(t *testing.T) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
+	defer cancel()
+	for _, args := range [][]string{{"get", "nodes", "--output=wide"}, {"get", "pods", "--all-namespaces", "--output=wide"}} {
+		out, err := f.try(ctx, args...)
+		t.Logf("kubectl %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
 }
 
 // define writes the document and renders it, as the operator does at first and after every change.

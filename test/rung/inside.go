@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -62,11 +63,19 @@ func (n *Node) Story(ctx context.Context) string {
 		ctx, cancel := context.WithTimeout(ctx, shortly)
 		defer cancel()
 		for _, unit := range []string{"firstboot", "kubelet", "containerd"} {
-			journal, err := n.Journal(ctx, unit, 12)
-			fmt.Fprintf(&text, "--- %s, journal of %s (%v):\n%s", n.o.Name, unit, err, journal)
+			journal, err := n.Journal(ctx, unit, 100)
+			fmt.Fprintf(&text, "--- %s, journal of %s (%v):\n%s\n", n.o.Name, unit, err, ending(journal, 12))
 		}
 	}
 	return text.String()
+}
+
+// ending is the last lines of a journal without what containerd says of every container that comes and goes.
+func ending(journal string, lines int) string {
+	all := slices.DeleteFunc(strings.Split(strings.TrimSpace(journal), "\n"), func(line string) bool {
+		return strings.Contains(line, `msg="container event discarded"`)
+	})
+	return strings.Join(all[max(0, len(all)-lines):], "\n")
 }
 
 // BootID is what the kernel calls the boot under way, or the last one: by it the Node object tells whether it is of this
