@@ -31,6 +31,7 @@ const (
 	joinWithToken   = joinCommand + " --skip-phases=preflight,control-plane-prepare/download-certs,check-etcd"
 	downloadCommand = "/usr/bin/kubeadm join phase control-plane-prepare download-certs --config=/var/lib/kiln/firstboot/kubeadm.yaml"
 	startKubelet    = "/usr/bin/systemctl start kubelet.service"
+	restartKubelet  = "/usr/bin/systemctl restart kubelet.service"
 
 	walFile = kubeadm.EtcdData + "/member/wal/0000000000000000-0000000000000000.wal"
 )

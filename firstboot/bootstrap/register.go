@@ -112,10 +112,14 @@ func (p plan) register(ctx context.Context) (string, error) {
 }
 
 // registered waits for the Node: kubeadm is done with a worker when its kubelet has a certificate, a moment before the kubelet
-// makes the Node.
+// makes the Node. A Node may always be read by its own kubelet and by an administrator: whom the API server forbids it, it has
+// not read its rules yet (see serving), and would forbid every label, too.
 func (p plan) registered(ctx context.Context, client *node.Client) error {
 	return p.m.wait(ctx, waiting{step: "register", first: 100 * time.Millisecond, most: time.Second, look: func(ctx context.Context) (bool, string) {
 		_, err := client.Get(ctx, p.o.Identity.Node.Name)
+		if node.HasCode(err, http.StatusForbidden) {
+			return false, "waiting for the API server to know its rules: " + err.Error()
+		}
 		return !node.HasCode(err, http.StatusNotFound), "waiting for the kubelet to register the Node"
 	}})
 }
@@ -167,6 +171,14 @@ func (m *Machine) rootHash() string {
 	return source.Parameter(string(commandLine), nodefs.ParamRootHash)
 }
 
+// The kubelet tries five times in 18 s to write its CSINode, which needs its Node, and then once more after two minutes
+// (kubernetes, pkg/volume/csi/csi_plugin.go, initializeCSINode). Until then the Node is not Ready, and says csiMissing. One
+// that is started again begins anew; its pods outlive it.
+const (
+	csiMissing  = "failed to initialize CSINode"
+	csiPatience = 20 * time.Second
+)
+
 // ready waits until the Node is Ready: the network plugin runs, and pods can.
 func (p plan) ready(ctx context.Context) (string, error) {
 	client, err := p.api()
@@ -175,13 +187,26 @@ func (p plan) ready(ctx context.Context) (string, error) {
 	}
 	client.Patience = 0 // the wait itself asks again, and says what it sees
 	name := p.o.Identity.Node.Name
+	var missing time.Time // since when the CSINode was missing; zero while it is not
 	err = p.m.wait(ctx, waiting{step: "ready", first: 250 * time.Millisecond, most: 2 * time.Second, look: func(ctx context.Context) (bool, string) {
 		current, err := client.Get(ctx, name)
 		if err != nil {
 			return false, "waiting for the API server: " + err.Error()
 		}
 		condition := current.Condition("Ready")
-		return condition.Status == "True", "waiting for the Node: " + condition.Reason + ": " + condition.Message
+		seen := "waiting for the Node: " + condition.Reason + ": " + condition.Message
+		switch now := p.m.Now(); {
+		case !strings.Contains(condition.Message, csiMissing):
+			missing = time.Time{}
+		case missing.IsZero():
+			missing = now
+		case now.Sub(missing) >= csiPatience:
+			missing = now
+			if err := p.m.kubelet(ctx, "restart"); err != nil {
+				seen += "; " + err.Error()
+			}
+		}
+		return condition.Status == "True", seen
 	}})
 	return name + " is Ready", err
 }

@@ -235,6 +235,55 @@ func TestRegisterWaitsForTheNode(t *testing.T) {
 	}
 }
 
+// An API server that has just started forbids all until it has read its rules: no label is given up for that.
+func TestRegisterWaitsForTheRules(t *testing.T) {
+	j := labelled(t, profile.ControlPlane)
+	asked := 0
+	j.api.Fail(func(method, path string) int {
+		if asked++; asked <= 3 {
+			return http.StatusForbidden
+		}
+		return 0
+	})
+	note, err := j.plan.register(t.Context())
+	if label := j.node().Metadata.Labels["example.org/rack"]; err != nil || strings.Contains(note, "warning") || label != "r7" {
+		t.Errorf("after %d requests the Node has the rack %q; %s, %v", asked, label, note, err)
+	}
+}
+
+// A kubelet that has given up on its CSINode for two minutes is started again, after its own tries and not more often.
+func TestReadyRestartsAKubeletThatPauses(t *testing.T) {
+	j := labelled(t, profile.Worker)
+	is := func(status, message string) {
+		j.api.Put("/api/v1/nodes/n2", apitest.Object{"metadata": map[string]any{"name": "n2", "uid": "u2"}, "status": map[string]any{
+			"conditions": []any{map[string]any{"type": "Ready", "status": status, "reason": "KubeletNotReady", "message": message}}}})
+	}
+	is("False", "[container runtime network not ready, failed to initialize CSINode: error updating CSINode annotation: timed out]")
+	now, looks := time.Now(), 0
+	j.m.Now = func() time.Time {
+		now = now.Add(12 * time.Second)
+		switch looks++; looks {
+		case 2: // it was there for a moment
+			is("False", "container runtime network not ready")
+		case 3:
+			is("False", "failed to initialize CSINode: no")
+		case 5:
+			if len(j.ran) > 0 {
+				t.Errorf("restarted too early: %q", j.ran)
+			}
+		case 6:
+			is("True", "")
+		}
+		return now
+	}
+	if _, err := j.plan.ready(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if len(j.ran) != 1 || j.ran[0] != restartKubelet {
+		t.Errorf("ran %q", j.ran)
+	}
+}
+
 // After a power cut the founder's API server forbids everything until it has read its rules; that is waited for.
 func TestAddonsWaitForTheRules(t *testing.T) {
 	w := newWorld(t)

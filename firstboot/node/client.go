@@ -99,6 +99,9 @@ func (k kubeconfig) client() (*Client, error) {
 		TLSClientConfig:     &tls.Config{RootCAs: pool, Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12},
 		ForceAttemptHTTP2:   true,
 		TLSHandshakeTimeout: 30 * time.Second,
+		// A load balancer may hold a connection whose control plane lost its power. All requests share that one: without this
+		// they would time out one after the other, for a quarter of an hour.
+		HTTP2: &http.HTTP2Config{SendPingTimeout: 10 * time.Second, PingTimeout: 10 * time.Second},
 	}
 	return &Client{Server: k.server, HTTP: &http.Client{Transport: transport, Timeout: time.Minute},
 		FirstPause: 250 * time.Millisecond, Patience: time.Minute}, nil

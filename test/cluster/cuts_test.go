@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -214,6 +215,14 @@ type slowMotion struct {
 	program *os.Process
 }
 
+const (
+	// slice is the processor time that firstboot has between two looks: at most one step is done in it.
+	slice = 200 * time.Microsecond
+	// idle is how long it may take to use it up. One that waits for something is let wait, and one that waits for a processor
+	// of a busy host gets it: by the clock alone, it would be stopped again before its turn.
+	idle = 20 * time.Millisecond
+)
+
 func (s *slowMotion) stop() {
 	if s.program != nil && s.program.Signal(syscall.SIGSTOP) == nil {
 		return
@@ -226,14 +235,32 @@ func (s *slowMotion) stop() {
 	}
 }
 
-// run lets it run for a moment, in which it does at most one step.
+// run lets it run for a slice.
 func (s *slowMotion) run() {
 	if s.program == nil {
 		time.Sleep(4 * time.Millisecond)
 		return
 	}
+	before, begin := processorTime(s.program.Pid), time.Now()
 	_ = s.program.Signal(syscall.SIGCONT)
-	time.Sleep(500 * time.Microsecond)
+	for time.Since(begin) < idle {
+		time.Sleep(500 * time.Microsecond)
+		if processorTime(s.program.Pid)-before >= slice {
+			return
+		}
+	}
+}
+
+// processorTime is what the threads of a process have had of the processors, see sched-stats in the kernel's documentation.
+func processorTime(pid int) (sum time.Duration) {
+	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
+	for _, path := range threads {
+		text, _ := os.ReadFile(path)
+		ran, _, _ := strings.Cut(string(text), " ")
+		nanoseconds, _ := strconv.ParseInt(ran, 10, 64)
+		sum += time.Duration(nanoseconds)
+	}
+	return sum
 }
 
 // await waits for a moment, cuts the power, and powers the machine on again.

@@ -19,7 +19,7 @@ import (
 
 const (
 	// shown is how many entries of a failed test are said once more, the last ones.
-	shown = 8
+	shown = 12
 	// high and wide are how much of an entry that is, in lines and in bytes of each.
 	high, wide = 5, 300
 )
