@@ -79,9 +79,10 @@ test-unit: ## documents, plans, goldens, walls: no root, no network, under a min
 	$(GO) vet -tags tools,machine,cluster,full ./test/...
 	$(GO) test ./...
 
-test-tools: deps build ## build the image twice, verify it, break it; ask kubeadm itself about what is rendered for it
-	KILN_KUBERNETES="$$(dirname "$$(bin/kiln binary kubeadm --release $(RELEASE))")" $(GO) test -count=1 -run TestRealKubeadm -v ./firstboot/kubeadm
-	KILN_IGNITION="$$(bin/kiln binary ignition --release $(RELEASE))" $(GO) test -count=1 -run TestRealEngine -v ./firstboot/ignition
+test-tools: deps build ## build the image twice, verify it, break it; ask the cluster's own programs about what is written for them
+	KILN_KUBERNETES="$$(dirname "$$(bin/kiln binary kubeadm --release $(RELEASE))"):$$(dirname "$$(bin/kiln binary etcd --release $(RELEASE))")" \
+	  $(GO) test -count=1 -p 1 -run TestReal -json ./firstboot/kubeadm ./firstboot/etcd ./firstboot/endpoint ./firstboot/node | $(RECAP)
+	KILN_IGNITION="$$(bin/kiln binary ignition --release $(RELEASE))" $(GO) test -count=1 -run TestRealEngine -json ./firstboot/ignition | $(RECAP)
 	$(GO) test -count=1 -tags tools -timeout 45m -json ./test/tools | $(RECAP)
 
 test-vm: deps build ## boot the image in a virtual machine and compare the node with its release

@@ -41,11 +41,6 @@ func (p plan) clean(ctx context.Context) error {
 	if err := p.m.kubelet(ctx, "stop"); err != nil {
 		return err
 	}
-	for _, path := range leftovers {
-		if err := removeFile(path); err != nil {
-			return err
-		}
-	}
 	r, err := p.m.runtime()
 	if err != nil {
 		return err
@@ -54,11 +49,17 @@ func (p plan) clean(ctx context.Context) error {
 	if err := r.removePods(ctx); err != nil {
 		return err
 	}
+	// The files after the pods: as long as there are any, this is done again from its beginning.
+	for _, path := range leftovers {
+		if err := removeFile(path); err != nil {
+			return err
+		}
+	}
 	return p.m.removeEtcdRemnants()
 }
 
-// removeEtcdRemnants removes what an etcd without a write-ahead log has left: it never took part in anything, and kubeadm
-// wants the directory empty.
+// removeEtcdRemnants removes what an etcd that never took part in anything has left: one whose log has only begun would wait
+// for ever, and kubeadm wants the directory empty. None may run: its log would go on while it is looked at.
 func (m *Machine) removeEtcdRemnants() error {
 	if m.hasLog() {
 		return nil

@@ -262,6 +262,11 @@ func TestJoinOfAControlPlane(t *testing.T) {
 			j.write(kubeadm.EtcdData+"/member/snap/db", "x")
 			j.etcd.Set(member(1, "cp1", "10.0.2.11", false), member(2, "", "10.0.2.12", true))
 		}, []string{joinPlane}, "as a control plane", []string{kubeadm.EtcdData + "/member"}, nil, 2, false},
+		{"etcd began, and has heard of nobody", func(j *joiner) {
+			j.write(walFile, string(etcdtest.BegunLog()))
+			j.withControlPlane()
+			j.etcd.Set(member(1, "cp1", "10.0.2.11", false), member(2, "", "10.0.2.12", true))
+		}, []string{stopKubelet, joinPlane}, "as a control plane", []string{leaf, kubeadm.EtcdData + "/member"}, nil, 2, false},
 		{"announced, never started", func(j *joiner) {
 			j.withControlPlane()
 			j.etcd.Set(member(1, "cp1", "10.0.2.11", false), member(2, "", "10.0.2.12", true))

@@ -3,7 +3,6 @@ package bootstrap
 import (
 	"bytes"
 	"context"
-	"path/filepath"
 	"time"
 
 	"github.com/kiln-os/kiln/firstboot/etcd"
@@ -36,7 +35,7 @@ type joinFacts struct {
 	written bool
 	// kubelet: the kubelet has its certificate and its configuration.
 	kubelet bool
-	// data: etcd has a write-ahead log here.
+	// data: etcd took part here.
 	data bool
 	// files: every static pod and kubeconfig of a control plane is there.
 	files bool
@@ -129,12 +128,9 @@ func (p plan) joinFacts(ctx context.Context) (joinFacts, error) {
 	return f, nil
 }
 
-// hasLog tells whether etcd ever took part here: it then has a write-ahead log. Before that, what lies in its directory
+// hasLog tells whether etcd ever took part here: its write-ahead log then says so. Before that, what lies in its directory
 // is of no worth.
-func (m *Machine) hasLog() bool {
-	logs, _ := filepath.Glob(m.Root.Path(kubeadm.EtcdData + "/member/wal/*"))
-	return len(logs) > 0
-}
+func (m *Machine) hasLog() bool { return etcd.TookPart(m.Root.Path(kubeadm.EtcdData)) }
 
 // hasControlPlane tells whether everything is there that makes a control plane run, nothing of it torn.
 func (m *Machine) hasControlPlane() bool {

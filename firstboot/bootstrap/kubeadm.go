@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"time"
 
@@ -55,8 +54,7 @@ func (p plan) kubeadmInit(ctx context.Context) (string, error) {
 }
 
 func (p plan) progress(ctx context.Context) progress {
-	data, _ := os.ReadDir(p.m.Root.Path(kubeadm.EtcdData + "/member"))
-	if len(data) == 0 {
+	if !p.m.hasLog() {
 		return untouched
 	}
 	if !filled(p.m.Root.Path(nodefs.AdminConfig)) || !filled(p.m.Root.Path(nodefs.KubeletConfig)) {

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kiln-os/kiln/firstboot/etcd/etcdtest"
 	"github.com/kiln-os/kiln/firstboot/kubeadm"
 	"github.com/kiln-os/kiln/internal/command"
 	"github.com/kiln-os/kiln/internal/nodefs"
@@ -177,6 +178,12 @@ func TestWhatIsThereDecidesHowKubeadmRuns(t *testing.T) {
 			w.images.pods = []string{"p1", "p2"}
 		}, []string{reloadCommand, resolverCommand, importCommand, stopKubelet, initCommand},
 			[]string{"manifests/etcd.yaml", "pki/apiserver.crt", "pki/etcd/server.crt", "pki/etcd/ca.key", "pki/sa.key"}, []string{"pki/ca.crt", "pki/ca.key"}},
+		{"an etcd that was cut off before it knew its members", func(w *world) {
+			w.write(walFile, string(etcdtest.BegunLog()))
+			w.write(kubeadm.EtcdData+"/member/snap/db", "x")
+			w.write(nodefs.Manifests+"/etcd.yaml", "x")
+			w.images.pods = []string{"p1"}
+		}, []string{reloadCommand, resolverCommand, importCommand, stopKubelet, initCommand}, []string{"manifests/etcd.yaml", "../../var/lib/etcd/data/member"}, nil},
 		{"etcd data, torn files", func(w *world) {
 			w.write(kubeadm.EtcdData+"/member/wal/0", "data")
 			for _, name := range []string{"pki/ca.crt", "pki/ca.key", "manifests/etcd.yaml"} {
