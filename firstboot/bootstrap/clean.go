@@ -27,8 +27,8 @@ func authorityPairs() [][2]string {
 
 // clean removes what a run without etcd data has left, so that kubeadm begins anew: static pods, kubeconfigs and leaf
 // certificates (which may name an address that has changed), the kubelet's own certificate, which may be torn or another
-// cluster's, but no authority that is whole.
-func (p plan) clean(ctx context.Context) error {
+// cluster's, but no authority that is whole. step is the one that it is done for.
+func (p plan) clean(ctx context.Context, step string) error {
 	leftovers, err := p.m.leftovers()
 	if err != nil {
 		return fmt.Errorf("looking for leftovers of an earlier run: %w", err)
@@ -36,7 +36,7 @@ func (p plan) clean(ctx context.Context) error {
 	if len(leftovers) == 0 {
 		return p.m.removeEtcdRemnants()
 	}
-	p.m.Report.say(event{step: p.kubeadmStep(), message: fmt.Sprintf("removing %d files of an earlier run that came to nothing", len(leftovers))})
+	p.m.Report.say(event{step: step, message: fmt.Sprintf("removing %d files of an earlier run that came to nothing", len(leftovers))})
 	// A kubelet that runs holds a port that kubeadm wants to find free, and would start the pods again.
 	if err := p.m.kubelet(ctx, "stop"); err != nil {
 		return err

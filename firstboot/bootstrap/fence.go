@@ -33,7 +33,7 @@ func (p *plan) fence(ctx context.Context) (string, error) {
 	if !p.m.hasLog() {
 		// Static pods that a power cut has left would be started by the kubelet by now, and this node's own API server be
 		// taken for a living cluster. The kubelet may have been quicker than we: hence the second look.
-		if err := p.clean(ctx); err != nil {
+		if err := p.clean(ctx, "fence"); err != nil {
 			return "", err
 		}
 	}

@@ -110,7 +110,7 @@ func (j *joining) await(ctx context.Context) (string, error) {
 
 // anew clears away what an earlier run has left, and joins.
 func (j *joining) anew(ctx context.Context) (string, error) {
-	if err := j.clean(ctx); err != nil {
+	if err := j.clean(ctx, "kubeadm-join"); err != nil {
 		return "", err
 	}
 	if !j.facts.controlPlane {

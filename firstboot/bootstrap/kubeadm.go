@@ -44,7 +44,7 @@ func (p plan) kubeadmInit(ctx context.Context) (string, error) {
 		}
 		return "went on with the etcd data of an earlier run", nil
 	}
-	if err := p.clean(ctx); err != nil {
+	if err := p.clean(ctx, "kubeadm-init"); err != nil {
 		return "", err
 	}
 	if err := p.runInit(ctx, "--skip-phases=show-join-command"); err != nil {

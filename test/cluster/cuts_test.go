@@ -33,7 +33,7 @@ func TestPowerCuts(t *testing.T) {
 		"cp1": plan(steps["cp1"], extra{
 			"kubeadm-init": {etcdBegan().and(f.beforeItsFirstEntry("cp1")), etcdStarted(), said(`^kubeadm-init: \[upload-config\]`)},
 		}),
-		"cp2": plan(steps["cp2"], extra{"kubeadm-join": {said(`^kubeadm-join: \[control-plane\]`), etcdStarted(), said(`^kubeadm-join: \[mark-control-plane\]`)}}),
+		"cp2": plan(steps["cp2"], extra{"kubeadm-join": {said(`^kubeadm-join: \[control-plane\]`), etcdBegan(), etcdStarted(), said(`^kubeadm-join: \[mark-control-plane\]`)}}),
 		"worker1": plan(steps["worker1"], extra{
 			"endpoint": {
 				said(`^endpoint: nobody listens at .* \(connection refused\)`).and(func(ctx context.Context) error {
