@@ -16,6 +16,10 @@ export GOTOOLCHAIN ?= local
 # What a rung prints, and at its end once more why it failed. It fails when a test did.
 RECAP := $(GO) run ./test/recap
 
+# A pipe fails when any of its programs does.
+SHELL       := /bin/bash
+.SHELLFLAGS := -o pipefail -c
+
 RELEASE := v1.36
 BUILD   := vm-disk --profile control-plane --release $(RELEASE)
 DEMO    := out/demo
