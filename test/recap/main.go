@@ -8,6 +8,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -39,7 +40,7 @@ func main() {
 type event struct{ Action, Package, ImportPath, Test, Output string }
 
 // first is the first line of an entry, which is what a test logs at once; further ones have more space before them.
-var first, further = regexp.MustCompile(`^ *\w+_test\.go:\d+: `), regexp.MustCompile(`^ {8}`)
+var first, further = regexp.MustCompile(`^( *\w+_test\.go:\d+|panic): `), regexp.MustCompile(`^ {8}`)
 
 // recap copies the output in events to w and appends why tests failed. It tells whether all passed.
 func recap(events io.Reader, w io.Writer) (passed bool, err error) {
@@ -63,7 +64,7 @@ func recap(events io.Reader, w io.Writer) (passed bool, err error) {
 			}
 			continue
 		}
-		test := e.Package + " " + e.Test
+		test := strings.TrimSpace(cmp.Or(e.Package, e.ImportPath) + " " + e.Test) // a build has no package, only a path
 		switch e.Action {
 		case "output", "build-output":
 			if _, err := io.WriteString(w, e.Output); err != nil {

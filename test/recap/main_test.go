@@ -26,7 +26,10 @@ func TestRecap(t *testing.T) {
 		"a failure": {failing, "        a story\n    b_test.go:3: fine\nFAIL\n" + again, false},
 		"success":   {`{"Action":"output","Package":"x","Output":"ok\n"}` + "\n" + `{"Action":"pass","Package":"x"}` + "\n", "ok\n", true},
 		"no build": {`{"ImportPath":"x","Action":"build-output","Output":"a.go:1:1: no\n"}` + "\n" + `{"ImportPath":"x","Action":"build-fail"}` + "\n" +
-			`{"Action":"fail","Package":"x","FailedBuild":"x"}` + "\n", "a.go:1:1: no\n", false},
+			`{"Action":"fail","Package":"x","FailedBuild":"x"}` + "\n", "==> failed: x\na.go:1:1: no\n", false},
+		"a time limit": {`{"Action":"output","Package":"x","Test":"T","Output":"panic: test timed out after 1s\n"}` + "\n" +
+			`{"Action":"output","Package":"x","Test":"T","Output":"goroutine 1 [running]:\n"}` + "\n" + `{"Action":"fail","Package":"x","Test":"T"}`,
+			"[running]:\n==> failed: x T\npanic: test timed out after 1s\n", false},
 		"no events":          {"go: no such package\n", "go: no such package\n", false},
 		"nothing":            {"", "", false},
 		"a test that passed": {`{"Action":"pass","Package":"x","Test":"TestA"}`, "", false},
